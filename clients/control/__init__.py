@@ -1,0 +1,1 @@
+# SDK of the HTTP API: wire types and client.

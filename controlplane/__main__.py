@@ -1,0 +1,1 @@
+# Entry point of `tritonctl` and `python -m controlplane`.

@@ -1,0 +1,55 @@
+# Immutable bytes: a manifest of paths and digests, itself named by a digest.
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from controlplane.domain.canonical import JsonObject, digest
+from controlplane.domain.names import check_name
+from controlplane.errors import ArtifactInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of an artifact. `path` is relative, with `/`; `sha256` is `sha256:<hex>` of its bytes; `size` in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a version directory holds: every file, sorted by path. Two equal manifests have one digest."""
+
+    files: tuple[FileEntry, ...]
+
+    def __post_init__(self) -> None:
+        paths = [entry.path for entry in self.files]
+        if not paths:
+            raise ArtifactInvalid("an artifact needs at least one file")
+        if paths != sorted(set(paths)):
+            raise ArtifactInvalid("the paths of a manifest are sorted and different from each other")
+        for path in paths:
+            for part in PurePosixPath(path).parts:
+                check_name(part, "file")
+            if path != PurePosixPath(path).as_posix():
+                raise ArtifactInvalid(f"the path {path!r} is not in its plain form")
+
+    @property
+    def digest(self) -> str:
+        return digest(self.to_json())
+
+    @property
+    def size(self) -> int:
+        return sum(entry.size for entry in self.files)
+
+    def to_json(self) -> JsonObject:
+        return {"files": [{"path": e.path, "size": str(e.size), "sha256": e.sha256} for e in self.files]}
+
+    @classmethod
+    def from_json(cls, tree: JsonObject) -> Manifest:
+        files = tree["files"]
+        if not isinstance(files, list):
+            raise ArtifactInvalid("a manifest has a list of files")
+        return cls(tuple(FileEntry(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in files))

@@ -1,0 +1,1 @@
+# The embedded Triton server: find, stage and launch it; its onnxruntime backend.
