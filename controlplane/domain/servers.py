@@ -1,7 +1,10 @@
 # What is known of a Triton server and its host.
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from controlplane.domain.artifacts import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +23,18 @@ class HostFacts:
     cpu_cores: int
     gpus: int
     memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What lies in a model's directory of the repository.
+
+    `config_text` is None when there is no config.pbtxt; `versions` holds each version directory's manifest, hashed from
+    its bytes; `strays` names what does not belong (anything else, unreadable entries, dangling links); `newest_ns` is the
+    greatest modification or change time in the directory, as Triton takes it, in nanoseconds, 0 when nothing is there.
+    """
+
+    config_text: str | None
+    versions: Mapping[int, Manifest]
+    strays: tuple[str, ...]
+    newest_ns: int

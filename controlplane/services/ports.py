@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,7 @@ from typing import Protocol
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Inspection
-from controlplane.domain.servers import VersionState
+from controlplane.domain.servers import ModelFiles, VersionState
 from controlplane.domain.tensors import Tensors
 
 
@@ -125,4 +126,40 @@ class Server(Protocol):
 
     def probed_instances(self, model: str, version: int) -> Mapping[str, int] | None:
         """Probe requests answered, by instance, from the metrics endpoint; None where the backend does not say."""
+        ...
+
+
+class ModelRepository(Protocol):
+    """Triton's model repository of one server, on disk. Every method is idempotent and leaves, when it is killed, what
+    Triton can read: whatever is new is staged outside, fsynced and renamed in, and is newer than all it replaces."""
+
+    def observe(self, model: str) -> ModelFiles:
+        """Hash what is there; digests of unchanged files (same inode, size and times) are remembered between calls."""
+        ...
+
+    def models(self) -> Sequence[str]: ...
+
+    def write_version(self, model: str, number: int, manifest: Manifest, store: ArtifactStore) -> None:
+        """Put the version directory in place. A directory with other bytes is moved out first, never edited."""
+        ...
+
+    def remove_version(self, model: str, number: int) -> None: ...
+
+    def write_config(self, model: str, text: str) -> None: ...
+
+    def remove_strays(self, model: str) -> None:
+        """Move what does not belong out of the model's directory."""
+        ...
+
+    def remove_model(self, model: str) -> None:
+        """Move the whole directory out of the repository, then delete it. Nothing to do when it is not there."""
+        ...
+
+    def touch(self, model: str) -> None:
+        """Make config and version directories newer than any load, so that the next load is a full reload."""
+        ...
+
+    def fence(self, model: str, token: int, *, wait_seconds: float) -> AbstractContextManager[None]:
+        """Hold the lock file beside the repository for one effect. Raises LeaseLost when a greater token has been here,
+        and OperationTimedOut when another process holds it longer than `wait_seconds`."""
         ...
