@@ -1,0 +1,151 @@
+# Why a change may not be applied now: one pure function for API, command line and UI.
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
+from controlplane.domain.environments import Deployment
+from controlplane.domain.policies import Policy, stricter
+from controlplane.domain.times import format_time
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """`code` is stable; `message` says what would lift it."""
+
+    code: str
+    message: str
+
+    def to_json(self) -> JsonObject:
+        return {"code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """What counts about a principal when approvals are counted: as they are now, not as they were when they voted."""
+
+    name: str
+    active: bool
+    person: bool
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything outside the request that decides whether it may be applied."""
+
+    deployment: Deployment
+    base_digest: str
+    """Digest of the content of the deployment's current revision."""
+    bound: Policy
+    """The policy that the plan was made under."""
+    live: Policy
+    voters: Mapping[str, Voter]
+    rolled_back: frozenset[str]
+    """Digests of contents that were rolled back from."""
+    now: datetime
+
+
+def blockers(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> tuple[Blocker, ...]:
+    """Empty when the change may be applied. Order: what is wrong with the request, its base, its policy, its evidence."""
+    if request.state is not ChangeState.OPEN:
+        return (Blocker("state", f"the change is {request.state.value}"),)
+    found = []
+    if at.now >= request.expires_at:
+        found.append(Blocker("expired", f"it expired at {format_time(request.expires_at)}"))
+    found += _base(request, plan, at)
+    if request.kind is ChangeKind.CHANGE and at.deployment.drift:
+        found.append(
+            Blocker("drift", f"drift was observed ({'; '.join(at.deployment.drift)}): reconcile or roll back first")
+        )
+    if (
+        request.kind is ChangeKind.CHANGE
+        and plan.desired.digest in at.rolled_back
+        and plan.desired.digest not in request.acknowledged
+    ):
+        found.append(Blocker("rolled_back", "this content was rolled back before: acknowledge it to apply it again"))
+    if request.break_glass is None:
+        found += _policy(request, plan, approvals, at)
+    return tuple(found)
+
+
+def counted(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> tuple[str, ...]:
+    """Names of the distinct people whose approval of the current plan counts now, in order of their vote.
+
+    The author, the last editor and service accounts never count, unless both policies allow self-approval.
+    """
+    roles = frozenset(at.live.approver_roles) & frozenset(at.bound.approver_roles)
+    alone = at.live.self_approval and at.bound.self_approval
+    names: list[str] = []
+    for approval in approvals:
+        voter = at.voters.get(approval.principal)
+        own = approval.principal in (request.author, request.last_editor)
+        if (
+            approval.plan_digest == plan.digest
+            and voter is not None
+            and voter.active
+            and voter.person
+            and voter.roles & roles
+            and (alone or not own)
+            and approval.principal not in names
+        ):
+            names.append(approval.principal)
+    return tuple(names)
+
+
+def needed(request: ChangeRequest, at: Situation) -> int:
+    """Approvals that it takes: the stricter of the bound and the live policy."""
+    if request.kind is ChangeKind.ROLLBACK:
+        return max(at.bound.rollback_approvals, at.live.rollback_approvals)
+    return max(at.bound.approvals, at.live.approvals)
+
+
+def _base(request: ChangeRequest, plan: Plan, at: Situation) -> list[Blocker]:
+    found = []
+    if plan.base_revision != at.deployment.revision or plan.base_digest != at.base_digest:
+        found.append(
+            Blocker(
+                "stale",
+                f"it was planned on revision {plan.base_revision}, the deployment is at {at.deployment.revision}: "
+                f"tritonctl change replan {request.id}",
+            )
+        )
+    active = at.deployment.active_change
+    if active is not None and request.kind is not ChangeKind.ROLLBACK:
+        found.append(Blocker("active", f"change {active} of the same model is being applied"))
+    return found
+
+
+def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> list[Blocker]:
+    found = []
+    new_gates = sorted(set(at.live.gates) - {gate.name for gate in plan.gates})
+    if new_gates and request.kind is ChangeKind.CHANGE:
+        found.append(
+            Blocker(
+                "policy",
+                f"the policy is stricter than when it was planned ({'; '.join(stricter(at.live, at.bound))}): "
+                f"tritonctl change replan {request.id}",
+            )
+        )
+    have, want = counted(request, plan, approvals, at), needed(request, at)
+    if len(have) < want:
+        by = f" (by {', '.join(have)})" if have else ""
+        lost = sorted({a.principal for a in approvals if a.plan_digest == plan.digest} - set(have))
+        not_counted = f"; not counted: {', '.join(lost)}" if lost else ""
+        found.append(Blocker("approvals", f"{len(have)} of {want} approvals{by}{not_counted}"))
+    if request.kind is ChangeKind.ROLLBACK:
+        return found
+    found += [
+        Blocker("freeze", f"freeze window {window.name!r} ends at {format_time(window.ends_at)}")
+        for window in at.live.freeze_windows
+        if window.starts_at <= at.now < window.ends_at
+    ]
+    found += [
+        Blocker("gate", f"gate {gate.name} {gate.outcome}: {gate.message}")
+        for gate in plan.gates
+        if gate.outcome != "passed"
+    ]
+    return found

@@ -1,0 +1,150 @@
+# The only engine's mind: from what was observed and what is desired to the steps that are left.
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controlplane.domain.artifacts import Manifest
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.servers import ModelFiles, VersionState
+
+
+class Effect(StrEnum):
+    """External effects, each idempotent. Their order here is the order of their execution."""
+
+    UNLOAD = "unload"
+    REMOVE_MODEL = "remove_model"
+    REMOVE_STRAYS = "remove_strays"
+    WRITE_VERSION = "write_version"
+    REMOVE_VERSION = "remove_version"
+    WRITE_CONFIG = "write_config"
+    TOUCH = "touch"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One effect on one server. `version` is set for effects on a version directory; `because` is for the journal."""
+
+    effect: Effect
+    because: str
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one model should be on one server. `config` holds the version policy; None means that nothing is deployed.
+
+    `serving` are the manifests of the versions that the config loads; `retained` those of other accepted revisions,
+    whose directories may stay on disk as rollback points.
+    """
+
+    config: JsonObject | None
+    serving: Mapping[int, Manifest]
+    retained: Mapping[int, Manifest]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one model is on one server.
+
+    `config` is the parsed config.pbtxt, None when missing or unreadable. `reported` is what Triton says that it loaded;
+    `mismatches` are the differences between that and the read-back that the desired config should give.
+    `loaded_ns` is `files.newest_ns` as it was when our last load of this model on this server succeeded, None when that
+    is not known. `restarted` says that the server started after that load, and so read the files by itself.
+    """
+
+    files: ModelFiles
+    config: JsonObject | None
+    versions: tuple[VersionState, ...]
+    mismatches: tuple[str, ...]
+    loaded_ns: int | None
+
+    @property
+    def ready(self) -> frozenset[int]:
+        return frozenset(v.number for v in self.versions if v.state == "READY")
+
+    @property
+    def leaving(self) -> frozenset[int]:
+        return frozenset(v.number for v in self.versions if v.state == "UNLOADING")
+
+
+def converge(observed: Observed, desired: Desired) -> tuple[Step, ...]:
+    """The steps that are left, empty when files and server say what is desired.
+
+    Nothing is remembered between calls but `loaded_ns`: the same observation gives the same steps, whether this is an
+    apply, an undo, a recovery after a crash or a server that restarted.
+    """
+    if desired.config is None:
+        return _remove(observed)
+    steps = _files(observed, desired)
+    if steps:
+        return (*steps, Step(Effect.LOAD, "files changed"))
+    return _memory(observed, desired)
+
+
+def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
+    """In words, how the files and the server differ from what is desired; empty when they agree."""
+    found = []
+    if desired.config is None:
+        if observed.files.config_text is not None or observed.files.versions:
+            found.append("files are there of a model that is not deployed")
+        if observed.ready:
+            found.append("a model is served that is not deployed")
+        return tuple(found)
+    found += [step.because for step in _files(observed, desired)]
+    serving = frozenset(desired.serving)
+    if missing := sorted(serving - observed.ready):
+        found.append(f"not served: version {', '.join(map(str, missing))}")
+    if extra := sorted(observed.ready - serving):
+        found.append(f"served without being deployed: version {', '.join(map(str, extra))}")
+    found += [f"loaded config: {text}" for text in observed.mismatches]
+    return tuple(found)
+
+
+def _remove(observed: Observed) -> tuple[Step, ...]:
+    steps = []
+    if observed.ready or any(v.state == "LOADING" for v in observed.versions):
+        steps.append(Step(Effect.UNLOAD, "not deployed"))
+    files = observed.files
+    if files.config_text is not None or files.versions or files.strays:
+        steps.append(Step(Effect.REMOVE_MODEL, "not deployed"))
+    return tuple(steps)
+
+
+def _files(observed: Observed, desired: Desired) -> list[Step]:
+    steps = []
+    files = observed.files
+    if files.strays:
+        steps.append(Step(Effect.REMOVE_STRAYS, f"does not belong: {', '.join(files.strays)}"))
+    for number, manifest in sorted(desired.serving.items()):
+        there = files.versions.get(number)
+        if there is None:
+            steps.append(Step(Effect.WRITE_VERSION, f"version {number} is missing", number))
+        elif there.digest != manifest.digest:
+            steps.append(Step(Effect.WRITE_VERSION, f"version {number} has other bytes ({there.digest})", number))
+    for number, there in sorted(files.versions.items()):
+        if number in desired.serving:
+            continue
+        kept = desired.retained.get(number)
+        if kept is None or kept.digest != there.digest:
+            steps.append(Step(Effect.REMOVE_VERSION, f"version {number} is not of any accepted revision", number))
+    if observed.config != desired.config:
+        steps.append(Step(Effect.WRITE_CONFIG, "config.pbtxt differs"))
+    return steps
+
+
+def _memory(observed: Observed, desired: Desired) -> tuple[Step, ...]:
+    """Files are right: is what is loaded theirs?"""
+    serving = frozenset(desired.serving)
+    if observed.mismatches:
+        return (
+            Step(Effect.TOUCH, "the loaded config differs though the files are right: an override sticks"),
+            Step(Effect.LOAD, f"the loaded config differs: {'; '.join(observed.mismatches)}"),
+        )
+    if observed.ready != serving:
+        return (Step(Effect.LOAD, f"serves {sorted(observed.ready)} instead of {sorted(serving)}"),)
+    if observed.loaded_ns != observed.files.newest_ns:
+        return (Step(Effect.LOAD, "no load is known to be newer than the files"),)
+    return ()

@@ -1,0 +1,139 @@
+# Environments, servers, deployments and revisions.
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from controlplane.domain.canonical import JsonObject, digest
+from controlplane.domain.policies import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRef:
+    """A version number and the digest of the artifact behind it."""
+
+    number: int
+    artifact: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionContent:
+    """What a revision says: the versions that serve, by ascending number, and the config without `version_policy`.
+
+    Nothing (revision 0, an undeployed model) has no versions and no config.
+    """
+
+    versions: tuple[VersionRef, ...]
+    config: JsonObject | None
+
+    @property
+    def digest(self) -> str:
+        return digest(self.to_json())
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(ref.number for ref in self.versions)
+
+    def to_json(self) -> JsonObject:
+        return {
+            "versions": [{"number": ref.number, "artifact": ref.artifact} for ref in self.versions],
+            "config": self.config,
+        }
+
+    @classmethod
+    def from_json(cls, tree: JsonObject) -> RevisionContent:
+        versions, config = tree["versions"], tree["config"]
+        assert isinstance(versions, list)
+        assert config is None or isinstance(config, dict)
+        return cls(tuple(VersionRef(int(v["number"]), str(v["artifact"])) for v in versions), config)
+
+
+NOTHING = RevisionContent((), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    name: str
+    description: str
+    policy: Policy
+    policy_number: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """How to reach one tritonserver and its repository.
+
+    `repository` and `staging` are directories that the worker can write. `admin_key` names the settings entry or file
+    that holds the restricted-protocol key, never the key itself. `home` is set for a server that we launched: the
+    directory with its state file.
+    """
+
+    name: str
+    environment: str
+    address: str
+    metrics_url: str | None
+    repository: str
+    admin_key: str | None
+    log_file: str | None
+    home: str | None
+    tls_ca: str | None
+    tls_certificate: str | None
+    tls_key: str | None
+    created_at: datetime
+
+
+class Direction(StrEnum):
+    FORWARD = "forward"
+    BACK = "back"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What one environment does with one model. `drift` is what the last watch found, empty when nothing."""
+
+    environment: str
+    model: str
+    revision: int
+    active_change: int | None
+    direction: Direction
+    lease_token: int
+    lease_owner: str | None
+    lease_expires_at: datetime | None
+    drift: tuple[str, ...]
+    watched_at: datetime | None
+    loaded_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Numbered, immutable, accepted content. `proofs` is what verification showed when it was accepted."""
+
+    environment: str
+    model: str
+    number: int
+    content: RevisionContent
+    change: int | None
+    accepted_at: datetime
+    proofs: JsonObject
+    rolled_back: bool
+
+
+class ProofStatus(StrEnum):
+    SHOWN = "shown"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One of the checks after a load: what it is, what came out, and in words what was seen."""
+
+    name: str
+    status: ProofStatus
+    seen: str
+
+    def to_json(self) -> JsonObject:
+        return {"name": self.name, "status": self.status.value, "seen": self.seen}
