@@ -109,8 +109,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the base class calls by keyword
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the base class calls by keyword
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         home = Path(os.environ.get("TRITONCTL_HOME", Path.home() / ".tritonctl"))
         file = Path(os.environ.get("TRITONCTL_SETTINGS", home / "settings.toml"))

@@ -1,17 +1,24 @@
-# One way to write a moment: RFC 3339, UTC, microseconds.
+# Instants as text: RFC 3339, UTC, always microseconds, so that text order is time order.
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from controlplane.errors import InvalidInput
 
-def format_time(moment: datetime) -> str:
-    """`2026-11-22T01:04:05.000123Z`; sorts as text in order of time. `moment` is aware."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-def parse_time(text: str) -> datetime:
-    """Raises ValueError for what is not RFC 3339 or has no offset."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"the time {text!r} has no offset")
-    return moment.astimezone(UTC)
+def format_instant(instant: datetime) -> str:
+    """`2026-11-22T01:21:24.000000Z`; raises InvalidInput for a naive datetime."""
+    if instant.utcoffset() is None:
+        raise InvalidInput(f"the time {instant.isoformat()} has no time zone", hint="use aware datetimes")
+    # Not strftime: it writes years before 1000 without leading zeros, and those would sort wrongly.
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def parse_instant(text: str) -> datetime:
+    """The inverse of `format_instant`, and of nothing else."""
+    try:
+        return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is not a time such as 2026-11-22T01:21:24.000000Z") from None
