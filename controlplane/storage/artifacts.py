@@ -1,0 +1,243 @@
+# The content-addressed artifact store, on any object store that obstore can reach.
+"""A blob lies at `blobs/sha256/ab/<64 hex>` and is named by the SHA-256 of its bytes. It is streamed to a staging key while
+it is hashed, and renamed to its name when it is whole, so a reader never meets half a blob and a kill leaves only staged
+bytes, which `sweep` removes. On a local disk the bytes are on the medium before they get their name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore
+
+from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.names import check_name
+from controlplane.errors import ArtifactCorrupt, ArtifactInvalid, NotFound
+
+CHUNK_BYTES = 4 * 1024 * 1024
+MAX_BLOB_BYTES = 256 * 1024**3
+MAX_FILES = 10_000
+_STAGING = "staging"
+_BLOBS = "blobs/sha256"
+_SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class ObjectArtifactStore:
+    """The `ArtifactStore` of services/ports.py. Safe for any number of processes and threads at once."""
+
+    def __init__(self, store: ObjectStore, *, max_blob_bytes: int = MAX_BLOB_BYTES) -> None:
+        self._store = store
+        self._root = Path(str(store.prefix)) if isinstance(store, LocalStore) and store.prefix is not None else None
+        self._max_blob_bytes = max_blob_bytes
+
+    @classmethod
+    def local(cls, directory: Path, *, max_blob_bytes: int = MAX_BLOB_BYTES) -> ObjectArtifactStore:
+        return cls(LocalStore(directory, mkdir=True), max_blob_bytes=max_blob_bytes)
+
+    def add_file(self, source: Path, path: str) -> FileEntry:
+        descriptor = _open_regular(source)
+        try:
+            sha256, size = self._add(lambda: os.read(descriptor, CHUNK_BYTES), None)
+        finally:
+            os.close(descriptor)
+        return FileEntry(path, size, sha256)
+
+    def add_directory(self, directory: Path) -> Manifest:
+        """Every file below `directory`. Raises ArtifactInvalid for symbolic links and anything else that is not a file,
+        and NameInvalid for a name that Triton may not see, both before a byte is stored."""
+        return Manifest(tuple(self.add_file(directory / path, path) for path in list_files(directory)))
+
+    def add_stream(self, chunks: Iterable[bytes], expected_sha256: str | None = None) -> tuple[str, int]:
+        if expected_sha256 is not None:
+            _hex_of(expected_sha256)
+        source = iter(chunks)
+        # An empty chunk in the middle is no end: only the iterator's own end is.
+        return self._add(lambda: next((chunk for chunk in source if chunk), b""), expected_sha256)
+
+    def has(self, sha256: str) -> bool:
+        try:
+            obstore.head(self._store, _key(sha256))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        key = _key(sha256)
+        try:
+            size = obstore.head(self._store, key)["size"]
+            digest = hashlib.sha256()
+            for start in range(0, size, CHUNK_BYTES):
+                length = min(CHUNK_BYTES, size - start)
+                chunk = obstore.get_range(self._store, key, start=start, length=length).to_bytes()
+                digest.update(chunk)
+                yield chunk
+        except FileNotFoundError:
+            raise NotFound(f"the artifact store holds no blob {sha256}", hint="upload it again") from None
+        if digest.hexdigest() != _hex_of(sha256):
+            raise ArtifactCorrupt(
+                f"the blob {sha256} has other bytes now: sha256:{digest.hexdigest()}",
+                hint="restore the artifact store from a backup, or register the same file again: that heals the blob",
+            )
+
+    def fetch(self, manifest: Manifest, directory: Path) -> None:
+        folders = {directory}
+        for entry in manifest.files:
+            target = directory / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folders.update(parent for parent in target.parents if parent.is_relative_to(directory))
+            try:
+                with target.open("xb", buffering=0) as file:
+                    for chunk in self.read(entry.sha256):
+                        file.write(chunk)
+                    os.fsync(file.fileno())
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+        for folder in folders:
+            _sync_directory(folder)
+
+    def delete(self, sha256: str) -> None:
+        """Forget a blob; harmless when it is not there. The caller knows that no version needs it."""
+        try:
+            obstore.delete(self._store, _key(sha256))
+        except FileNotFoundError:
+            return
+
+    def sweep(self, keep: Collection[str], *, older_than: datetime) -> list[str]:
+        """Delete each blob not in `keep`, and each staged remnant, last written before `older_than`; return the blobs.
+
+        Uploading a blob again renews its time, so a registration under way is safe while `older_than` lies well back.
+        """
+        swept: list[str] = []
+        for page in obstore.list(self._store, _BLOBS):
+            for found in page:
+                sha256 = "sha256:" + found["path"].rsplit("/", 1)[-1]
+                if found["last_modified"] < older_than and sha256 not in keep:
+                    self.delete(sha256)
+                    swept.append(sha256)
+        for page in obstore.list(self._store, _STAGING):
+            obstore.delete(self._store, [found["path"] for found in page if found["last_modified"] < older_than])
+        self._sweep_torn_uploads(older_than)
+        return sorted(swept)
+
+    def _add(self, read: Callable[[], bytes], expected: str | None) -> tuple[str, int]:
+        staged = f"{_STAGING}/{uuid.uuid4().hex}"
+        digest, size = hashlib.sha256(), 0
+
+        def pass_through() -> Iterator[bytes]:
+            nonlocal size
+            while chunk := read():
+                size += len(chunk)
+                if size > self._max_blob_bytes:
+                    raise ArtifactInvalid(f"the file is larger than the limit of {self._max_blob_bytes} bytes")
+                digest.update(chunk)
+                yield chunk
+            if expected is not None and digest.hexdigest() != _hex_of(expected):
+                # Raised inside the upload, which is then aborted: nothing of it becomes visible.
+                raise ArtifactCorrupt(
+                    f"the bytes have the digest sha256:{digest.hexdigest()}, not {expected}", hint="upload it again"
+                )
+
+        obstore.put(self._store, staged, pass_through(), chunk_size=CHUNK_BYTES, max_concurrency=2)
+        sha256 = "sha256:" + digest.hexdigest()
+        key = _key(sha256)
+        self._sync(staged)
+        try:
+            # Over an existing blob too: the bytes are the same, and one that was damaged is whole again.
+            obstore.rename(self._store, staged, key)
+        except (BaseError, OSError):
+            obstore.delete(self._store, staged)
+            raise
+        self._sync(key, parents=True)
+        return sha256, size
+
+    def _sync(self, key: str, *, parents: bool = False) -> None:
+        """A local store leaves durability to its caller; an object store answers only when the bytes are safe."""
+        if self._root is None:
+            return
+        path = self._root / key
+        if not parents:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            return
+        for parent in path.parents:
+            _sync_directory(parent)
+            if parent == self._root:
+                return
+
+    def _sweep_torn_uploads(self, older_than: datetime) -> None:
+        """obstore writes a local upload to `<key>#<n>` and hides that name from its listings."""
+        if self._root is None or not (self._root / _STAGING).is_dir():
+            return
+        for path in (self._root / _STAGING).iterdir():
+            if datetime.fromtimestamp(path.lstat().st_mtime, UTC) < older_than:
+                path.unlink(missing_ok=True)
+
+
+def list_files(directory: Path) -> list[str]:
+    """The relative paths of every file below `directory`, sorted; see `add_directory` for what is refused."""
+    found: list[str] = []
+    for folder, names, files in os.walk(directory, onerror=_refuse_unreadable):
+        relative = Path(folder).relative_to(directory)
+        for name in (*names, *files):
+            check_name(name, "file")
+            mode = (Path(folder) / name).lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise ArtifactInvalid(
+                    f"{(relative / name).as_posix()} is not a plain file",
+                    hint="replace symbolic links by what they point to",
+                )
+        found += [(relative / name).as_posix() for name in files]
+        if len(found) > MAX_FILES:
+            raise ArtifactInvalid(f"{directory.name} holds more than {MAX_FILES} files")
+    if not found:
+        raise ArtifactInvalid(f"{directory.name} holds no file")
+    return sorted(found)
+
+
+def grace(now: datetime) -> datetime:
+    """What is older than this is no part of an upload or a registration that is still going on."""
+    return now - timedelta(days=1)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise ArtifactInvalid(f"{error.filename} cannot be read: {error.strerror}")
+
+
+def _open_regular(source: Path) -> int:
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ArtifactInvalid(f"{source.name!r} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArtifactInvalid(f"{source.name!r} is not a plain file")
+    return descriptor
+
+
+def _hex_of(sha256: str) -> str:
+    match = _SHA256.fullmatch(sha256)
+    if match is None:
+        raise ArtifactInvalid(f"{sha256[:80]!r} is not a digest", hint="a digest is sha256: and 64 hexadecimal digits")
+    return match[1]
+
+
+def _key(sha256: str) -> str:
+    digits = _hex_of(sha256)
+    return f"{_BLOBS}/{digits[:2]}/{digits}"
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
