@@ -9,7 +9,7 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
 from controlplane.domain.environments import Deployment
 from controlplane.domain.policies import Policy, stricter
-from controlplane.domain.times import format_time
+from controlplane.domain.times import format_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def blockers(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], 
         return (Blocker("state", f"the change is {request.state.value}"),)
     found = []
     if at.now >= request.expires_at:
-        found.append(Blocker("expired", f"it expired at {format_time(request.expires_at)}"))
+        found.append(Blocker("expired", f"it expired at {format_instant(request.expires_at)}"))
     found += _base(request, plan, at)
     if request.kind is ChangeKind.CHANGE and at.deployment.drift:
         found.append(
@@ -139,7 +139,7 @@ def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
     if request.kind is ChangeKind.ROLLBACK:
         return found
     found += [
-        Blocker("freeze", f"freeze window {window.name!r} ends at {format_time(window.ends_at)}")
+        Blocker("freeze", f"freeze window {window.name!r} ends at {format_instant(window.ends_at)}")
         for window in at.live.freeze_windows
         if window.starts_at <= at.now < window.ends_at
     ]

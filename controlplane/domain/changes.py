@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controlplane.domain.canonical import Json, JsonObject, digest
-from controlplane.domain.environments import RevisionContent
+from controlplane.domain.environments import Direction, RevisionContent
 from controlplane.errors import TransitionIllegal
 
 
@@ -150,3 +150,24 @@ class ChangeRequest:
     message: str = ""
     finished_at: datetime | None = None
     proofs: tuple[JsonObject, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One external effect. `finished_at` is None while it happens, and for ever when its worker died in it.
+
+    `change` is None when accepted content was healed.
+    """
+
+    environment: str
+    model: str
+    change: int | None
+    server: str
+    direction: Direction
+    effect: str
+    version: int | None
+    because: str
+    lease_token: int
+    started_at: datetime
+    finished_at: datetime | None = None
+    error: str | None = None

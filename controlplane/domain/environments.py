@@ -91,7 +91,10 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What one environment does with one model. `drift` is what the last watch found, empty when nothing."""
+    """What one environment does with one model. `drift` is what the last watch found, empty when nothing.
+
+    `lease_token` grows with every claim: whoever acts with a smaller one acts for nobody.
+    """
 
     environment: str
     model: str
@@ -103,7 +106,6 @@ class Deployment:
     lease_expires_at: datetime | None
     drift: tuple[str, ...]
     watched_at: datetime | None
-    loaded_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,7 @@ class Revision:
     content: RevisionContent
     change: int | None
     accepted_at: datetime
-    proofs: JsonObject
-    rolled_back: bool
+    proofs: tuple[JsonObject, ...]
 
 
 class ProofStatus(StrEnum):

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.domain.canonical import Json, JsonObject
-from controlplane.domain.times import format_time, parse_time
+from controlplane.domain.times import format_instant
 from controlplane.errors import PolicyInvalid
 
 GATES = {
@@ -26,7 +26,7 @@ class FreezeWindow:
     ends_at: datetime
 
     def to_json(self) -> JsonObject:
-        return {"name": self.name, "starts_at": format_time(self.starts_at), "ends_at": format_time(self.ends_at)}
+        return {"name": self.name, "starts_at": format_instant(self.starts_at), "ends_at": format_instant(self.ends_at)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,14 @@ def _clause(name: str, value: Json, default: object) -> object:
 def _window(item: Json) -> FreezeWindow:
     if not isinstance(item, dict) or set(item) != {"name", "starts_at", "ends_at"}:
         raise PolicyInvalid(f"a freeze window has name, starts_at and ends_at, not {item!r}")
+    return FreezeWindow(str(item["name"]), _moment(item["starts_at"]), _moment(item["ends_at"]))
+
+
+def _moment(value: Json) -> datetime:
     try:
-        return FreezeWindow(str(item["name"]), parse_time(str(item["starts_at"])), parse_time(str(item["ends_at"])))
-    except ValueError as error:
-        raise PolicyInvalid(f"freeze window {item['name']!r}: {error}", hint="write 2026-12-24T00:00:00Z") from None
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise PolicyInvalid(f"{value!r} is not a moment", hint="write it like 2026-12-24T00:00:00Z, with an offset")
+    return moment.astimezone(UTC)
