@@ -1,0 +1,53 @@
+# Fixtures over the real embedded Triton: the runtime environment, and servers on repositories of their own.
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from controlplane.errors import RuntimeUnavailable
+from controlplane.triton.runtime.find import TritonRuntime, find
+from controlplane.triton.runtime.install import install
+from tests.live.servers import LiveTriton, MakeTriton, launch
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def runtime() -> TritonRuntime:
+    """The runtime environment in build/runtime of the checkout, made at the first run and used again; or the one in
+    the directory that TRITONCTL_TEST_RUNTIME names. CI fails without it, elsewhere its tests are skipped."""
+    directory = Path(os.environ.get("TRITONCTL_TEST_RUNTIME") or CHECKOUT / "build" / "runtime")
+    try:
+        install(directory, progress=lambda text, share: print(f"[{share:4.0%}] {text}", file=sys.stderr))
+        return find(directory)
+    except RuntimeUnavailable as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no embedded Triton: {error.message} ({error.hint})")
+
+
+@pytest.fixture
+def make_triton(runtime: TritonRuntime, tmp_path: Path) -> Iterator[MakeTriton]:
+    """`make_triton(name="a", **LaunchOptions)` gives a server of the test's own, over an empty repository unless
+    `repository=` names one; all are stopped at the end."""
+    with ExitStack() as stack:
+
+        def make(**options: object) -> LiveTriton:
+            server = launch(runtime, tmp_path, **options)  # type: ignore[arg-type]
+            stack.callback(server.process.stop, 20)
+            return server
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def triton(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveTriton]:
+    """One server for all tests that can share it: use model names of your own, leave it running."""
+    server = launch(runtime, tmp_path_factory.mktemp("shared"))
+    yield server
+    server.process.stop(20)
