@@ -7,7 +7,7 @@ position * 2**level on; level 0 is the leaf hashes."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 Node = tuple[int, int]
 EMPTY_ROOT = hashlib.sha256(b"").digest()
@@ -54,11 +54,114 @@ class Frontier:
         return completed
 
     def root(self) -> bytes:
-        return _fold(self._hashes) if self._hashes else EMPTY_ROOT
+        return fold(self._hashes) if self._hashes else EMPTY_ROOT
 
 
-def _fold(hashes: Sequence[bytes]) -> bytes:
+def fold(hashes: Sequence[bytes]) -> bytes:
+    """The root over peaks from left to right: joined from the right. There is at least one."""
     root = hashes[-1]
     for left in reversed(hashes[:-1]):
         root = node_hash(left, root)
     return root
+
+
+# A proof is a list of subtree hashes. Each subtree covers leaves [start, end) and may be incomplete on the right; `range_nodes`
+# says which completed subtrees to fetch for it and `range_hash` joins them.
+
+Range = tuple[int, int]
+
+
+def inclusion_ranges(index: int, size: int) -> list[Range]:
+    """The subtrees whose hashes prove that leaf `index` is in the tree of `size` leaves, the lowest first (RFC 6962
+    §2.1.1)."""
+    assert 0 <= index < size
+    start, end = 0, size
+    ranges = []
+    while end - start > 1:
+        middle = start + _split(end - start)
+        if index < middle:
+            ranges.append((middle, end))
+            end = middle
+        else:
+            ranges.append((start, middle))
+            start = middle
+    return ranges[::-1]
+
+
+def consistency_ranges(old: int, new: int) -> list[Range]:
+    """The subtrees whose hashes prove that the tree of `new` leaves begins with the tree of `old` leaves (RFC 6962
+    §2.1.2). Empty when there is nothing to prove: an empty old tree, or equal sizes."""
+    assert 0 <= old <= new
+    if old in {0, new}:
+        return []
+    start, end = 0, new
+    ranges = []
+    while end != old:
+        middle = start + _split(end - start)
+        if old <= middle:
+            ranges.append((middle, end))
+            end = middle
+        else:
+            ranges.append((start, middle))
+            start = middle
+    if start > 0:  # otherwise it is the old tree itself, whose root the verifier has
+        ranges.append((start, end))
+    return ranges[::-1]
+
+
+def range_nodes(subtree: Range) -> list[Node]:
+    start, end = subtree
+    return [(level, (start >> level) + position) for level, position in peaks(end - start)]
+
+
+def range_hash(subtree: Range, hashes: Mapping[Node, bytes]) -> bytes:
+    """Raises KeyError when `hashes` lacks one of `range_nodes(subtree)`."""
+    return fold([hashes[node] for node in range_nodes(subtree)])
+
+
+def inclusion_holds(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """RFC 9162 §2.1.3.2."""
+    if not 0 <= index < size:
+        return False
+    node, last = index, size - 1
+    current = leaf
+    for sibling in proof:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            current = node_hash(sibling, current)
+            while not node & 1 and node != 0:
+                node, last = node >> 1, last >> 1
+        else:
+            current = node_hash(current, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and current == root
+
+
+def consistency_holds(old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> bool:
+    """RFC 9162 §2.1.4.2; an empty old tree is the beginning of every tree."""
+    if old in {0, new}:
+        return not proof and (old_root == new_root if old == new else old_root == EMPTY_ROOT)
+    if not 0 < old < new or not proof:
+        return False
+    path = list(proof) if old & (old - 1) else [old_root, *proof]
+    node, last = old - 1, new - 1
+    while node & 1:
+        node, last = node >> 1, last >> 1
+    first = second = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            first, second = node_hash(sibling, first), node_hash(sibling, second)
+            while not node & 1 and node != 0:
+                node, last = node >> 1, last >> 1
+        else:
+            second = node_hash(second, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and first == old_root and second == new_root
+
+
+def _split(count: int) -> int:
+    """The largest power of two below `count`."""
+    return 1 << ((count - 1).bit_length() - 1)
