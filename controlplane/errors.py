@@ -10,7 +10,9 @@ ControlPlaneError
 │   ├── ModelInvalid
 │   ├── PolicyInvalid
 │   ├── CursorInvalid
-│   └── SettingsInvalid
+│   ├── SettingsInvalid
+│   ├── TooLarge
+│   └── MethodNotAllowed
 ├── NotFound
 ├── Conflict
 │   ├── AlreadyExists
@@ -32,7 +34,8 @@ ControlPlaneError
 │   ├── ServerRefused
 │   ├── LoadFailed
 │   ├── LoadUnknown
-│   └── InferenceFailed
+│   ├── InferenceFailed
+│   └── RepositoryFailed
 ├── VerificationFailed
 ├── RuntimeUnavailable
 ├── DatabaseNotReady
@@ -107,6 +110,16 @@ class CursorInvalid(InvalidInput):
 
 class SettingsInvalid(InvalidInput):
     code = "settings.invalid"
+
+
+class TooLarge(InvalidInput):
+    code = "input.too_large"
+    status = 413
+
+
+class MethodNotAllowed(InvalidInput):
+    code = "input.method_not_allowed"
+    status = 405
 
 
 class NotFound(ControlPlaneError):
@@ -232,6 +245,12 @@ class LoadUnknown(ServerError):
 
 class InferenceFailed(ServerError):
     code = "server.inference_failed"
+
+
+class RepositoryFailed(ServerError):
+    """The disk of the model repository refused: full, read-only, gone or not permitted."""
+
+    code = "server.repository_failed"
 
 
 class VerificationFailed(ControlPlaneError):

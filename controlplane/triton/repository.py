@@ -1,0 +1,249 @@
+# Triton's model repository on a local disk: every change is staged outside, made durable, and renamed in.
+"""Triton reloads only what is newer than what it loaded, so whatever is put in place gets a time greater than any that was
+in the model's directory before, and the directory itself carries that mark on when something is taken out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from controlplane.domain.artifacts import Manifest
+from controlplane.domain.names import check_name, check_version
+from controlplane.domain.servers import ModelFiles
+from controlplane.errors import NameInvalid, RepositoryFailed, SettingsInvalid
+from controlplane.triton.directory import CONFIG, ITSELF, Reader, newest_ns, scan
+from controlplane.triton.fence import fence
+
+_PREFIX = "tritonctl-"
+_FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755  # Triton may run as another user
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Blobs(Protocol):
+    """What is needed of the artifact store."""
+
+    def fetch(self, manifest: Manifest, directory: Path) -> None: ...
+
+
+def _on_disk(
+    method: Callable[Concatenate[LocalRepository, P], R],
+) -> Callable[Concatenate[LocalRepository, P], R]:
+    """Turns OSError into RepositoryFailed."""
+
+    @wraps(method)
+    def call(self: LocalRepository, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except OSError as error:
+            raise RepositoryFailed(
+                f"{method.__name__} failed in the model repository {self.root}: {error}",
+                hint="free space or mend the permissions there; the same change can be applied again",
+                details={"errno": error.errno},
+            ) from error
+
+    return call
+
+
+class LocalRepository:
+    """The `ModelRepository` of services/ports.py over `root`.
+
+    `staging` lies on the same file system as `root`, and not below it. The lock files are in `locks` beside `root`.
+    Safe to share between threads; two writers of one model are kept apart by `fence`. Beyond what the port says, methods
+    raise RepositoryFailed.
+    """
+
+    def __init__(self, root: Path, staging: Path) -> None:
+        self.root = root.absolute()
+        self.staging = staging.absolute()
+        self._locks = self.root.parent / "locks"
+        self._reader = Reader()
+        if self.staging.is_relative_to(self.root):
+            raise SettingsInvalid(
+                f"the staging directory {staging} lies in the model repository {root}, where Triton would see it",
+                hint="choose a directory beside the repository",
+            )
+
+    @_on_disk
+    def observe(self, model: str) -> ModelFiles:
+        return self._reader.observe(self._home(model))
+
+    @_on_disk
+    def models(self) -> Sequence[str]:
+        return sorted(entry.name for entry in self.root.iterdir() if _is_model(entry.name) and entry.is_dir())
+
+    @_on_disk
+    def root_strays(self) -> Sequence[str]:
+        """Names in the repository that are no models. A dangling link among them breaks Triton's index of all models."""
+        models = self.models()
+        return sorted(entry.name for entry in self.root.iterdir() if entry.name not in models)
+
+    @_on_disk
+    def write_version(self, model: str, number: int, manifest: Manifest, store: Blobs) -> None:
+        home, name = self._home(model), str(check_version(number))
+        if self._reader.observe(home).versions.get(number) == manifest:
+            return
+        with self._staged() as stage:
+            staged = stage / name
+            staged.mkdir()
+            store.fetch(manifest, staged)
+            self._put(home, name, staged)
+
+    @_on_disk
+    def write_config(self, model: str, text: str) -> None:
+        home = self._home(model)
+        if not (home / CONFIG).is_symlink() and self._reader.observe(home).config_text == text:
+            return
+        with self._staged() as stage:
+            staged = stage / CONFIG
+            staged.write_bytes(text.encode())
+            self._put(home, CONFIG, staged)
+
+    @_on_disk
+    def remove_version(self, model: str, number: int) -> None:
+        self._take_out(self._home(model), [str(check_version(number))])
+
+    @_on_disk
+    def remove_strays(self, model: str) -> None:
+        home = self._home(model)
+        self._take_out(home, scan(home).strays)
+
+    @_on_disk
+    def remove_model(self, model: str) -> None:
+        self._take_out(self._home(model), [ITSELF])
+
+    @_on_disk
+    def touch(self, model: str) -> None:
+        home = self._home(model)
+        seen = scan(home)
+        if seen.strays == [ITSELF]:
+            return
+        fresh = _later_than(newest_ns(home))
+        for path in [*([seen.config] if seen.config else []), *(home / str(number) for number in seen.versions), home]:
+            if path.exists():
+                os.utime(path, ns=(fresh, fresh))
+                _sync(path)
+
+    def fence(self, model: str, token: int, *, wait_seconds: float) -> AbstractContextManager[None]:
+        check_name(model, "model")
+        return fence(self._locks / f"{model}.lock", token, wait_seconds=wait_seconds)
+
+    @_on_disk
+    def clean_staging(self, *, older_than_seconds: float = 3600.0) -> int:
+        """Delete what killed processes left there, and return how many. Something written to since then is at work."""
+        limit = time.time_ns() - int(older_than_seconds * 1e9)
+        left = [path for path in self.staging.glob(f"{_PREFIX}*") if _changed_ns(path) < limit]
+        for path in left:
+            shutil.rmtree(path)
+        return len(left)
+
+    def _home(self, model: str) -> Path:
+        return self.root / check_name(model, "model")
+
+    @contextmanager
+    def _staged(self) -> Iterator[Path]:
+        """A directory of its own in staging, gone at the end with what is still in it."""
+        self.staging.mkdir(parents=True, exist_ok=True)
+        if self.staging.stat().st_dev != self.root.stat().st_dev:
+            raise SettingsInvalid(
+                f"the staging directory {self.staging} is on another file system than {self.root}",
+                hint="nothing can be renamed from one to the other; choose one on the same file system",
+            )
+        stage = self.staging / f"{_PREFIX}{uuid.uuid4().hex}"
+        stage.mkdir(mode=0o700)
+        try:
+            yield stage
+        finally:
+            # What cannot be deleted is garbage, no failure of the effect: `clean_staging` meets it again and says so.
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def _put(self, home: Path, name: str, staged: Path) -> None:
+        """Make `staged` the entry `name` of the model: durable, readable, and newer than all that is there."""
+        fresh = _later_than(newest_ns(home))
+        if home.is_symlink() or not home.is_dir():
+            # The first entry comes with its directory, so that Triton never meets an empty one.
+            self._take_out(home, [ITSELF])
+            whole = staged.parent / "model"
+            whole.mkdir()
+            staged.rename(whole / name)
+            _seal(whole, fresh)
+            whole.rename(home)
+            _sync(self.root)
+            return
+        _seal(staged, fresh)
+        target = home / name
+        if target.is_dir() and not target.is_symlink():
+            # Moved, not deleted, so that the place is empty for no longer than two renames take.
+            target.rename(staged.parent / "old")
+        elif staged.is_dir() and os.path.lexists(target):
+            target.unlink()
+        staged.rename(target)
+        self._mark(home, fresh)
+
+    def _take_out(self, home: Path, names: Sequence[str]) -> None:
+        """Move entries of a model's directory into staging, then delete them there. Missing ones are no matter."""
+        present = [name for name in names if os.path.lexists(home / name)]
+        if not present:
+            return
+        fresh = _later_than(newest_ns(home))
+        with self._staged() as stage:
+            for index, name in enumerate(present):
+                (home / name).rename(stage / str(index))
+            if ITSELF in present:
+                _sync(self.root)
+            else:
+                self._mark(home, fresh)
+
+    def _mark(self, home: Path, fresh: int) -> None:
+        """Without this the mark of a file with a time in the future would leave together with the file."""
+        os.utime(home, ns=(fresh, fresh))
+        _sync(home)
+
+
+def _later_than(before: int) -> int:
+    return max(time.time_ns(), before + 1)
+
+
+def _seal(path: Path, fresh: int) -> None:
+    """Modes and times of a staged tree, contents before directories, all of it on the medium."""
+    if path.is_dir():
+        for entry in path.iterdir():
+            _seal(entry, fresh)
+    path.chmod(_DIRECTORY_MODE if path.is_dir() else _FILE_MODE)
+    os.utime(path, ns=(fresh, fresh))
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _changed_ns(path: Path) -> int:
+    """The greatest change time at and below `path`: it cannot be set, so it says when somebody was last at work."""
+    try:
+        info = path.lstat()
+        below = list(path.iterdir()) if stat.S_ISDIR(info.st_mode) else []
+    except FileNotFoundError:  # taken away this moment: somebody is at work
+        return time.time_ns()
+    return max(info.st_ctime_ns, *map(_changed_ns, below), 0)
+
+
+def _is_model(name: str) -> bool:
+    try:
+        check_name(name, "model")
+    except NameInvalid:
+        return False
+    return True

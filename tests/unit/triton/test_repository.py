@@ -1,0 +1,415 @@
+# Triton's model repository on disk: what is written, what is noticed, and what a kill leaves.
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.servers import ModelFiles
+from controlplane.errors import NameInvalid, RepositoryFailed, SettingsInvalid
+from controlplane.storage.artifacts import ObjectArtifactStore
+from controlplane.triton.directory import newest_ns
+from controlplane.triton.repository import LocalRepository
+
+NOTHING = ModelFiles(config_text=None, versions={}, strays=(), newest_ns=0)
+CONFIG = 'backend: "onnxruntime"\n'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectArtifactStore:
+    return ObjectArtifactStore.local(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> LocalRepository:
+    (tmp_path / "models").mkdir()
+    return LocalRepository(tmp_path / "models", tmp_path / "staging")
+
+
+def artifact(store: ObjectArtifactStore, **files: bytes) -> Manifest:
+    """Names with `__` for `/` and `_onnx` for `.onnx`, because keywords have neither."""
+    entries = []
+    for name, data in files.items():
+        sha256, size = store.add_stream([data])
+        entries.append(FileEntry(name.replace("__", "/").replace("_onnx", ".onnx"), size, sha256))
+    return Manifest(tuple(sorted(entries, key=lambda entry: entry.path)))
+
+
+def seen(repository: LocalRepository, model: str = "m") -> tuple[str | None, dict[int, Manifest], tuple[str, ...]]:
+    files = repository.observe(model)
+    return files.config_text, dict(files.versions), files.strays
+
+
+def leftovers(repository: LocalRepository) -> list[str]:
+    return [path.name for path in repository.staging.iterdir()] if repository.staging.exists() else []
+
+
+def test_what_was_written_is_what_is_observed(repository: LocalRepository, store: ObjectArtifactStore) -> None:
+    one = artifact(store, model_onnx=b"one", data__weights=b"w" * 9)
+    two = artifact(store, model_onnx=b"two")
+    assert repository.observe("m") == NOTHING
+    repository.write_version("m", 1, one, store)
+    repository.write_version("m", 12, two, store)
+    repository.write_config("m", CONFIG)
+    assert seen(repository) == (CONFIG, {1: one, 12: two}, ())
+    assert repository.models() == ["m"]
+    assert repository.root_strays() == []
+    assert (repository.root / "m/1/data/weights").read_bytes() == b"w" * 9
+    assert leftovers(repository) == []
+
+
+def test_every_method_may_be_called_twice_and_the_second_call_changes_nothing(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    one = artifact(store, model_onnx=b"one")
+
+    def steps() -> list[Callable[[], None]]:
+        return [
+            lambda: repository.write_version("m", 1, one, store),
+            lambda: repository.write_version("m", 2, one, store),
+            lambda: repository.write_config("m", CONFIG),
+            lambda: repository.remove_version("m", 2),
+            lambda: repository.remove_strays("m"),
+            lambda: repository.remove_model("m"),
+        ]
+
+    for step in steps():
+        step()
+        once = repository.observe("m")
+        step()
+        assert repository.observe("m") == once
+    assert repository.observe("m") == NOTHING
+
+
+def test_a_user_other_than_the_writer_can_read_whatever_the_umask(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    before = os.umask(0o077)
+    try:
+        repository.write_version("m", 1, artifact(store, data__weights=b"w"), store)
+        repository.write_config("m", CONFIG)
+    finally:
+        os.umask(before)
+    home = repository.root / "m"
+    assert {
+        str(path.relative_to(home)): oct(stat.S_IMODE(path.stat().st_mode)) for path in [home, *home.rglob("*")]
+    } == {
+        ".": "0o755",
+        "1": "0o755",
+        "1/data": "0o755",
+        "1/data/weights": "0o644",
+        "config.pbtxt": "0o644",
+    }
+
+
+def test_everything_new_is_newer_than_all_that_was_there_even_when_that_has_a_time_in_the_future(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    one, two = artifact(store, model_onnx=b"one"), artifact(store, model_onnx=b"two")
+    future = time.time_ns() + 3600 * 10**9
+    repository.write_version("m", 1, one, store)
+    os.utime(repository.root / "m/1/model.onnx", ns=(future, future))
+    changes: list[tuple[str, Callable[[], None]]] = [
+        ("m/1", lambda: repository.write_version("m", 1, two, store)),
+        ("m/2", lambda: repository.write_version("m", 2, one, store)),
+        ("m/config.pbtxt", lambda: repository.write_config("m", CONFIG)),
+        ("m/config.pbtxt", lambda: repository.write_config("m", CONFIG + " ")),
+        ("m", lambda: repository.remove_version("m", 2)),
+        ("m/1", lambda: repository.touch("m")),
+        ("m/2", lambda: repository.write_version("m", 2, one, store)),
+    ]
+    for path, change in changes:
+        before = repository.observe("m").newest_ns
+        change()
+        assert newest_ns(repository.root / path) > before >= future
+
+
+def test_older_bytes_put_back_with_their_old_times_are_seen_and_replaced_by_newer_ones(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    good, planted = artifact(store, model_onnx=b"good"), artifact(store, model_onnx=b"evil")
+    repository.write_version("m", 1, good, store)
+    file = repository.root / "m/1/model.onnx"
+    old = file.stat().st_mtime_ns - 10**15
+    file.write_bytes(b"evil")
+    os.utime(file, ns=(old, old))
+    assert seen(repository) == (None, {1: planted}, ())
+    before = repository.observe("m").newest_ns
+    repository.write_version("m", 1, good, store)
+    assert seen(repository) == (None, {1: good}, ())
+    assert newest_ns(repository.root / "m/1") > before
+
+
+def test_same_size_other_bytes_are_noticed_at_once_and_after_the_digests_are_remembered(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    good, evil = artifact(store, model_onnx=b"good"), artifact(store, model_onnx=b"evil")
+    repository.write_version("m", 1, good, store)
+    file = repository.root / "m/1/model.onnx"
+    times = file.stat()
+    assert seen(repository)[1] == {1: good}
+    with file.open("r+b") as stream:  # in place, within one tick of the clock, its mtime put back
+        stream.write(b"evil")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert seen(repository)[1] == {1: evil}
+    time.sleep(2.1)
+    assert seen(repository)[1] == {1: evil}  # remembered from here on
+    with file.open("r+b") as stream:
+        stream.write(b"good")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert seen(repository)[1] == {1: good}
+
+
+def test_an_unchanged_file_is_not_read_again_once_its_times_have_settled(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    repository.write_version("m", 1, artifact(store, model_onnx=b"x" * 8_000_000), store)
+    time.sleep(2.1)
+    amounts = []
+    for _ in range(2):
+        before = bytes_read()
+        repository.observe("m")
+        amounts.append(bytes_read() - before > 8_000_000)
+    assert amounts == [True, False]
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_what_does_not_belong_is_named_and_moved_out_and_nothing_else_is(
+    repository: LocalRepository, store: ObjectArtifactStore, tmp_path: Path
+) -> None:
+    one = artifact(store, model_onnx=b"one", data__weights=b"w")
+    repository.write_version("m", 1, one, store)
+    repository.write_config("m", CONFIG)
+    home = repository.root / "m"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    for directory in ("3.tmp", "4", "007", "configs", "1/__pycache__", "1/empty/inner", "99999999999"):
+        (home / directory).mkdir(parents=True)
+    for file in ("README.md", ".hidden", "1/.swap", "1/a b", "1/__pycache__/model.pyc", "3.tmp/model.onnx", "12345"):
+        (home / file).write_bytes(b"stray")
+    os.mkfifo(home / "1/pipe")
+    (home / os.fsdecode(b"\xff")).write_bytes(b"")
+    (home / "dangling").symlink_to(home / "nowhere")
+    (home / "1/escape").symlink_to(outside / "secret")
+    (home / "1/loop").symlink_to(home)
+    (home / "5").symlink_to(outside)
+    before = repository.observe("m")
+    strays = (
+        ".hidden",
+        "007",
+        "1/.swap",
+        "1/__pycache__",
+        "1/a b",
+        "1/empty",
+        "1/escape",
+        "1/loop",
+        "1/pipe",
+        "12345",
+        "3.tmp",
+        "4",
+        "5",
+        "99999999999",
+        "README.md",
+        "\\xff",
+        "configs",
+        "dangling",
+    )
+    assert (before.config_text, before.versions, before.strays) == (CONFIG, {1: one}, strays)
+    repository.remove_strays("m")
+    assert seen(repository) == (CONFIG, {1: one}, ())
+    assert sorted(path.name for path in home.rglob("*")) == ["1", "config.pbtxt", "data", "model.onnx", "weights"]
+    assert (outside / "secret").read_bytes() == b"secret"
+    assert leftovers(repository) == []
+    assert repository.observe("m").newest_ns > before.newest_ns
+
+
+def test_a_link_to_a_file_of_the_same_model_belongs(repository: LocalRepository, store: ObjectArtifactStore) -> None:
+    one = artifact(store, model_onnx=b"one")
+    repository.write_version("m", 1, one, store)
+    (repository.root / "m/2").mkdir()
+    (repository.root / "m/2/model.onnx").symlink_to("../1/model.onnx")
+    assert seen(repository) == (None, {1: one, 2: one}, ())
+
+
+@pytest.mark.parametrize("kind", ["link to a directory", "dangling link", "file"])
+def test_an_entry_that_is_no_directory_is_a_stray_as_a_whole_and_is_replaced_by_a_write(
+    repository: LocalRepository, store: ObjectArtifactStore, tmp_path: Path, kind: str
+) -> None:
+    one = artifact(store, model_onnx=b"one")
+    elsewhere = tmp_path / "elsewhere"
+    home = repository.root / "m"
+
+    def plant() -> None:
+        if kind == "file":
+            home.write_bytes(b"")
+            return
+        if kind == "link to a directory":
+            (elsewhere / "1").mkdir(parents=True, exist_ok=True)
+            (elsewhere / "1/model.onnx").write_bytes(b"theirs")
+        home.symlink_to(elsewhere)
+
+    plant()
+    assert seen(repository) == (None, {}, (".",))
+    repository.touch("m")
+    repository.write_version("m", 1, one, store)
+    assert seen(repository) == (None, {1: one}, ())
+    repository.remove_model("m")
+    plant()
+    repository.remove_strays("m")
+    assert repository.observe("m") == NOTHING
+    assert [path.name for path in tmp_path.rglob("model.onnx") if path.read_bytes() != b"theirs"] == []
+
+
+def test_config_and_versions_of_the_wrong_kind_are_replaced(
+    repository: LocalRepository, store: ObjectArtifactStore, tmp_path: Path
+) -> None:
+    one = artifact(store, model_onnx=b"one")
+    home = repository.root / "m"
+    (home / "config.pbtxt/x").mkdir(parents=True)
+    (home / "1").write_bytes(b"a file")
+    assert seen(repository) == (None, {}, ("1", "config.pbtxt"))
+    repository.write_config("m", CONFIG)
+    repository.write_version("m", 1, one, store)
+    assert seen(repository) == (CONFIG, {1: one}, ())
+    (home / "config.pbtxt").rename(home / "other")
+    (home / "config.pbtxt").symlink_to("other")
+    assert seen(repository) == (CONFIG, {1: one}, ("other",))
+    repository.write_config("m", CONFIG)
+    assert not (home / "config.pbtxt").is_symlink()
+
+
+@pytest.mark.parametrize("data", [b"name: \xff", b"#" * (4 * 1024 * 1024 + 1)])
+def test_a_config_that_is_no_text_of_bounded_size_is_a_stray(repository: LocalRepository, data: bytes) -> None:
+    (repository.root / "m").mkdir()
+    (repository.root / "m/config.pbtxt").write_bytes(data)
+    assert seen(repository) == (None, {}, ("config.pbtxt",))
+
+
+def test_the_root_names_models_and_what_is_none(repository: LocalRepository, tmp_path: Path) -> None:
+    for name in ("b", "a", ".git", "a b"):
+        (repository.root / name).mkdir()
+    (repository.root / "file").write_bytes(b"")
+    (repository.root / "dangling").symlink_to(tmp_path / "nowhere")
+    assert repository.models() == ["a", "b"]
+    assert repository.root_strays() == [".git", "a b", "dangling", "file"]
+    repository.remove_strays("dangling")
+    assert repository.root_strays() == [".git", "a b", "file"]
+
+
+@pytest.mark.parametrize("name", ["../models", "a/b", "", ".", "a\nb", "$(x)", "-x"])
+def test_names_that_reach_elsewhere_are_refused_by_every_method(
+    repository: LocalRepository, store: ObjectArtifactStore, name: str
+) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: repository.observe(name),
+        lambda: repository.write_version(name, 1, artifact(store, x=b""), store),
+        lambda: repository.write_config(name, ""),
+        lambda: repository.remove_version(name, 1),
+        lambda: repository.remove_strays(name),
+        lambda: repository.remove_model(name),
+        lambda: repository.touch(name),
+        lambda: repository.fence(name, 1, wait_seconds=0),
+    ]
+    for call in calls:
+        with pytest.raises(NameInvalid):
+            call()
+
+
+def test_a_place_for_staging_that_cannot_work_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="where Triton would see it"):
+        LocalRepository(tmp_path, tmp_path / "staging")
+    (tmp_path / "models").mkdir()
+    elsewhere = Path("/dev/shm") / f"tritonctl-test-{os.getpid()}"
+    if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is only one file system")
+    try:
+        with pytest.raises(SettingsInvalid, match="on another file system"):
+            LocalRepository(tmp_path / "models", elsewhere).write_config("m", CONFIG)
+    finally:
+        elsewhere.rmdir()
+
+
+def test_a_disk_that_refuses_is_an_error_of_ours_and_leaves_nothing(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    repository.root.rmdir()
+    with pytest.raises(RepositoryFailed) as caught:
+        repository.write_version("m", 1, artifact(store, model_onnx=b"one"), store)
+    assert caught.value.details == {"errno": 2}
+    assert leftovers(repository) == []
+
+
+def test_a_write_that_fails_half_way_leaves_what_was_there(
+    repository: LocalRepository, store: ObjectArtifactStore
+) -> None:
+    one = artifact(store, model_onnx=b"one")
+    repository.write_version("m", 1, one, store)
+    missing = Manifest((*one.files, FileEntry("z.onnx", 1, "sha256:" + "0" * 64)))
+    before = repository.observe("m")
+    with pytest.raises(Exception, match="holds no blob"):
+        repository.write_version("m", 1, missing, store)
+    assert repository.observe("m") == before
+    assert leftovers(repository) == []
+
+
+def test_only_old_remnants_of_our_own_are_cleaned(repository: LocalRepository) -> None:
+    (repository.staging / "tritonctl-dead/1").mkdir(parents=True)
+    (repository.staging / "tritonctl-dead/1/model.onnx").write_bytes(b"half")
+    (repository.staging / "theirs").mkdir()
+    assert repository.clean_staging(older_than_seconds=60) == 0
+    time.sleep(0.05)
+    assert repository.clean_staging(older_than_seconds=0.01) == 1
+    assert leftovers(repository) == ["theirs"]
+    assert repository.clean_staging(older_than_seconds=0) == 0
+
+
+def write_for_ever(base: Path, manifests: list[Manifest]) -> None:
+    repository = LocalRepository(base / "models", base / "staging")
+    store = ObjectArtifactStore.local(base / "artifacts")
+    while True:
+        for manifest in manifests:
+            repository.write_version("m", 1, manifest, store)
+            repository.write_config("m", CONFIG + "#" * len(manifest.files))
+            repository.write_version("m", 2, manifest, store)
+            repository.remove_version("m", 2)
+
+
+def test_a_writer_killed_anywhere_leaves_whole_versions_a_whole_config_and_only_staged_garbage(
+    repository: LocalRepository, store: ObjectArtifactStore, tmp_path: Path
+) -> None:
+    manifests = [
+        artifact(store, model_onnx=b"one" * 50_000),
+        artifact(store, model_onnx=b"two" * 50_000, data__weights=b"w" * 100_000),
+    ]
+    spawn = multiprocessing.get_context("spawn")
+    for attempt in range(6):
+        writer = spawn.Process(target=write_for_ever, args=(tmp_path, manifests))
+        writer.start()
+        while repository.observe("m").config_text in {None, CONFIG}:
+            time.sleep(0.001)
+        time.sleep(0.013 * attempt)
+        writer.kill()
+        writer.join()
+        assert writer.exitcode == -signal.SIGKILL
+        files = repository.observe("m")
+        assert files.strays == ()
+        assert set(files.versions.values()) <= set(manifests)
+        assert files.config_text in {CONFIG + "#", CONFIG + "##"}
+        repository.write_version("m", 1, manifests[0], store)
+        repository.remove_version("m", 2)
+        repository.write_config("m", CONFIG)
+        assert seen(repository) == (CONFIG, {1: manifests[0]}, ())
+    time.sleep(0.05)
+    repository.clean_staging(older_than_seconds=0.01)
+    assert leftovers(repository) == []
