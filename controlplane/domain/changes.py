@@ -170,4 +170,5 @@ class JournalEntry:
     lease_token: int
     started_at: datetime
     finished_at: datetime | None = None
+    error_code: str | None = None
     error: str | None = None

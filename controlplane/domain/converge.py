@@ -21,6 +21,20 @@ class Effect(StrEnum):
     WRITE_CONFIG = "write_config"
     TOUCH = "touch"
     LOAD = "load"
+    KILL_SERVER = "kill_server"
+    RELEASE_SERVER = "release_server"
+
+
+FILE_EFFECTS = frozenset(
+    {
+        Effect.REMOVE_MODEL,
+        Effect.REMOVE_STRAYS,
+        Effect.WRITE_VERSION,
+        Effect.REMOVE_VERSION,
+        Effect.WRITE_CONFIG,
+        Effect.TOUCH,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,7 @@ class Observed:
     `config` is the parsed config.pbtxt, None when missing or unreadable. `reported` is what Triton says that it loaded;
     `mismatches` are the differences between that and the read-back that the desired config should give.
     `loaded_ns` is `files.newest_ns` as it was when our last load of this model on this server succeeded, None when that
-    is not known. `restarted` says that the server started after that load, and so read the files by itself.
+    is not known.
     """
 
     files: ModelFiles
@@ -84,6 +98,11 @@ def converge(observed: Observed, desired: Desired) -> tuple[Step, ...]:
     return _memory(observed, desired)
 
 
+def file_differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
+    """In words, how the files differ from what is desired: bytes or config, not what is loaded."""
+    return tuple(step.because for step in _files(observed, desired))
+
+
 def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
     """In words, how the files and the server differ from what is desired; empty when they agree."""
     found = []
@@ -93,7 +112,7 @@ def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
         if observed.ready:
             found.append("a model is served that is not deployed")
         return tuple(found)
-    found += [step.because for step in _files(observed, desired)]
+    found += file_differences(observed, desired)
     serving = frozenset(desired.serving)
     if missing := sorted(serving - observed.ready):
         found.append(f"not served: version {', '.join(map(str, missing))}")

@@ -21,8 +21,9 @@ from controlplane.domain.changes import (
     ReviewState,
     check_transition,
 )
+from controlplane.domain.converge import Effect
 from controlplane.domain.environments import Direction, RevisionContent
-from controlplane.errors import Conflict, NotFound
+from controlplane.errors import Conflict, ControlPlaneError, LoadUnknown, NotFound
 from controlplane.storage.types import Base, CanonicalJson, UtcDateTime
 
 
@@ -84,7 +85,7 @@ class ApprovalRow(Base):
 
 class JournalRow(Base):
     __tablename__ = "journal"
-    __table_args__ = (Index(None, "change_id"), {"sqlite_autoincrement": True})
+    __table_args__ = (Index(None, "change_id"), Index(None, "server", "model"), {"sqlite_autoincrement": True})
     id: Mapped[int] = mapped_column(primary_key=True)
     environment: Mapped[str] = mapped_column(String(100))
     model: Mapped[str] = mapped_column(String(100))
@@ -97,6 +98,7 @@ class JournalRow(Base):
     lease_token: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    error_code: Mapped[str | None] = mapped_column(String(50))
     error: Mapped[str | None] = mapped_column(Text)
 
 
@@ -265,14 +267,36 @@ class ChangeStore:
             lease_token=entry.lease_token,
             started_at=entry.started_at,
             finished_at=None,
+            error_code=None,
             error=None,
         )
         self._session.add(row)
         self._session.flush()
         return row.id
 
-    def finish(self, entry: int, at: datetime, error: str | None) -> None:
-        self._session.execute(update(JournalRow).where(JournalRow.id == entry).values(finished_at=at, error=error))
+    def finish(self, entry: int, at: datetime, error: ControlPlaneError | None = None) -> None:
+        self._session.execute(
+            update(JournalRow)
+            .where(JournalRow.id == entry)
+            .values(finished_at=at, error_code=error and error.code, error=error and error.message)
+        )
+
+    def unresolved_load(self, server: str, model: str) -> bool:
+        """Whether Triton may still be loading this model because of us: the last load has no known end, and the server
+        was not killed since."""
+        last = self._session.scalars(
+            select(JournalRow)
+            .where(
+                JournalRow.server == server,
+                JournalRow.model == model,
+                JournalRow.effect.in_([Effect.LOAD.value, Effect.KILL_SERVER.value]),
+            )
+            .order_by(JournalRow.id.desc())
+            .limit(1)
+        ).first()
+        if last is None or last.effect != Effect.LOAD.value:
+            return False
+        return last.finished_at is None or last.error_code == LoadUnknown.code
 
     def journal(self, change: int) -> Sequence[JournalEntry]:
         rows = self._session.scalars(select(JournalRow).where(JournalRow.change_id == change).order_by(JournalRow.id))
@@ -335,5 +359,6 @@ def _journal(row: JournalRow) -> JournalEntry:
         lease_token=row.lease_token,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        error_code=row.error_code,
         error=row.error,
     )

@@ -17,7 +17,9 @@ from sqlalchemy.orm import Session
 
 from controlplane.storage.access import AccessStore
 from controlplane.storage.audit import AuditStore
+from controlplane.storage.changes import ChangeStore
 from controlplane.storage.database import Database
+from controlplane.storage.environments import EnvironmentStore
 from controlplane.storage.idempotency import IdempotencyStore
 
 
@@ -36,6 +38,14 @@ class UnitOfWork:
     @cached_property
     def access(self) -> AccessStore:
         return AccessStore(self.session)
+
+    @cached_property
+    def environments(self) -> EnvironmentStore:
+        return EnvironmentStore(self.session)
+
+    @cached_property
+    def changes(self) -> ChangeStore:
+        return ChangeStore(self.session)
 
     @cached_property
     def idempotency(self) -> IdempotencyStore:
