@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +16,12 @@ from pathlib import Path
 from controlplane.errors import RuntimeUnavailable
 from controlplane.triton.runtime.find import MARKER, RuntimeEnvironment, environment_directory, installed
 from controlplane.triton.runtime.interpreter import GIVE_AN_ADDRESS, Interpreter, check_platform, choose_interpreter
-from controlplane.triton.runtime.paths import REQUIREMENTS, check_shell_safe
+from controlplane.triton.runtime.paths import REQUIREMENTS, TETHER, check_shell_safe
 
 Progress = Callable[[str, float], None]
+
+# Without the tether a killed installer's pip would write on, beside the next installer's.
+_TETHERED = [sys.executable, "-I", "-S", str(TETHER)]
 
 
 def install(directory: Path, *, progress: Progress) -> None:

@@ -35,7 +35,7 @@ _PORT_TRIES = 5
 class LaunchOptions:
     """`home` holds what is the server's own: state.json, log/, backends/ and an empty working directory.
 
-    With `ports` None free ones are chosen at the first start and kept. `admin_key` is asked of whoever loads, unloads
+    With `ports` None those of the last start in this home are taken, or free ones where they are taken. `admin_key` is asked of whoever loads, unloads
     or changes log and trace settings; on this machine `ps` shows it, as Triton takes it only on its command line.
     """
 
@@ -62,6 +62,7 @@ class TritonProcess:
         check_shell_safe(options.runtime.binary, "tritonserver")
         self._options = options
         self._ports = options.ports
+        self._settled = options.ports is not None  # once clients may know the ports, they never change
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._state: ServerState | None = None
@@ -95,7 +96,7 @@ class TritonProcess:
         if self._options.runtime.environment is not None:
             stage_backends(self._options.runtime.environment, home / "backends")
         stage_working_directory(home / "cwd")
-        self._ports = self._ports or choose_ports()
+        self._ports = self._ports or _ports_of(before) or choose_ports()
         self._state = ServerState(
             generation=before.generation + 1 if before else 1,
             shm_prefix=f"tritonctl_{secrets.token_hex(8)}_",
@@ -128,6 +129,7 @@ class TritonProcess:
             if time.monotonic() > end:
                 raise self._failure(f"tritonserver was not ready within {deadline_seconds:g} s")
             time.sleep(0.02)
+        self._settled = True
 
     def ready(self) -> bool:
         ports = self.ports
@@ -265,15 +267,21 @@ class TritonProcess:
             self._lock = None
 
     def _lost_port_race(self) -> bool:
-        ports = self.ports
-        chosen = self._options.ports is None
-        return chosen and not all(is_free(port) for port in (ports.grpc, ports.http, ports.metrics))
+        return not self._settled and not _all_free(self.ports)
 
     def _failure(self, message: str) -> RuntimeUnavailable:
         lines = self.log.read_text(errors="replace").splitlines()[-15:]
         if self._options.admin_key is not None:
             lines = [line.replace(self._options.admin_key, "…") for line in lines]
         return RuntimeUnavailable(message + ":\n" + "\n".join(lines), hint=f"read {self.log}")
+
+
+def _ports_of(before: ServerState | None) -> Ports | None:
+    return before.ports if before is not None and _all_free(before.ports) else None
+
+
+def _all_free(ports: Ports) -> bool:
+    return all(is_free(port) for port in (ports.grpc, ports.http, ports.metrics))
 
 
 def _own_backends(binary: Path) -> Path | None:
