@@ -4,14 +4,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, text, tuple_
+from sqlalchemy import func, insert, select, tuple_
 from sqlalchemy.orm import Session
 
-from controlplane.domain.audit import AuditEntry, AuditFact
-from controlplane.domain.merkle import Frontier, Node, leaf_hash, peaks
-from controlplane.storage.audit_rows import AuditEntryRow, AuditSubjectRow, AuditSubtreeRow
-
-_APPEND_LOCK = 0x7463_7061  # any constant; it only has to differ from other advisory locks
+from controlplane.domain.audit import AuditEntry, AuditFact, read_entry
+from controlplane.domain.merkle import Frontier, Node, Range, leaf_hash, peaks, range_hash, range_nodes
+from controlplane.errors import AuditBroken
+from controlplane.storage.audit_rows import AuditCheckpointRow, AuditEntryRow, AuditSubjectRow, AuditSubtreeRow
+from controlplane.storage.locks import Lock, take
 
 
 class AuditStore:
@@ -30,7 +30,7 @@ class AuditStore:
         """Called by the unit of work when everything else is flushed. Holds the log's lock until the commit."""
         if not self._queue:
             return
-        self._lock()
+        take(Lock.AUDIT_APPEND, self._session)
         frontier = self._frontier(self.size())
         for fact in self._queue:
             self._write(AuditEntry.of(frontier.size, self._now(), fact), frontier)
@@ -63,18 +63,57 @@ class AuditStore:
         last = self._session.scalar(select(func.max(AuditEntryRow.seq)))
         return 0 if last is None else last + 1
 
-    def _lock(self) -> None:
-        """Until the commit nobody else appends. SQLite's writing transactions are alone already."""
-        if self._session.get_bind().dialect.name == "postgresql":
-            self._session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _APPEND_LOCK})
+    def entries(
+        self,
+        *,
+        subject: tuple[str, str] | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> tuple[AuditEntry, ...]:
+        """The newest first; `subject` is kind and id, `before` a number that is not included. Raises AuditBroken when an
+        entry cannot be read."""
+        query = select(AuditEntryRow.body).order_by(AuditEntryRow.seq.desc()).limit(limit)
+        if subject is not None:
+            row = AuditSubjectRow
+            query = query.join(row, row.seq == AuditEntryRow.seq).where(row.kind == subject[0], row.id == subject[1])
+        if actor is not None:
+            query = query.where(AuditEntryRow.actor == actor)
+        if action is not None:
+            query = query.where(AuditEntryRow.action == action)
+        if before is not None:
+            query = query.where(AuditEntryRow.seq < before)
+        return tuple(read_entry(body) for body in self._session.scalars(query))
+
+    def root(self, size: int) -> bytes:
+        """Of the first `size` entries, from the stored subtrees. Raises AuditBroken when one is missing."""
+        return self._frontier(size).root()
+
+    def hashes(self, subtrees: Sequence[Range]) -> list[bytes]:
+        """The hashes that a proof is made of. Raises AuditBroken when a completed subtree is missing."""
+        wanted = [node for subtree in subtrees for node in range_nodes(subtree)]
+        found = self._nodes(wanted)
+        return [range_hash(subtree, found) for subtree in subtrees]
+
+    def lock_signing(self) -> None:
+        """Until the commit nobody else signs a checkpoint."""
+        take(Lock.AUDIT_SIGN, self._session)
+
+    def latest_checkpoint(self) -> str | None:
+        """The signed note over the most entries."""
+        return self._session.scalar(select(AuditCheckpointRow.note).order_by(AuditCheckpointRow.size.desc()).limit(1))
+
+    def add_checkpoint(self, size: int, note: str) -> None:
+        self._session.add(AuditCheckpointRow(size=size, note=note, signed_at=self._now()))
 
     def _frontier(self, size: int) -> Frontier:
         nodes = peaks(size)
-        hashes = self.nodes(nodes)
+        hashes = self._nodes(nodes)
         return Frontier(size, [hashes[node] for node in nodes])
 
-    def nodes(self, wanted: Sequence[Node]) -> Mapping[Node, bytes]:
-        """Hashes of completed subtrees and leaves; a missing one is left out."""
+    def _nodes(self, wanted: Sequence[Node]) -> Mapping[Node, bytes]:
+        """Hashes of completed subtrees and leaves, every one of them."""
         found: dict[Node, bytes] = {}
         leaves = [position for level, position in wanted if level == 0]
         if leaves:
@@ -87,4 +126,11 @@ class AuditStore:
             found |= {
                 (level, position): bytes.fromhex(value) for level, position, value in self._session.execute(query)
             }
+        missing = sorted(set(wanted) - found.keys())
+        if missing:
+            level, position = missing[0]
+            raise AuditBroken(
+                f"the audit log lacks the hash of entries {position << level} to {((position + 1) << level) - 1}",
+                hint="tritonctl audit verify",
+            )
         return found

@@ -15,9 +15,9 @@ from sqlalchemy.exc import OperationalError
 import controlplane
 from controlplane.errors import DatabaseNotReady
 from controlplane.storage.database import Database
+from controlplane.storage.locks import Lock, take
 
 VERSION_TABLE = "controlplane_alembic_version"
-_UPGRADE_LOCK = 0x7463_7570  # any constant; it only has to differ from other advisory locks
 
 
 def migrations_directory() -> Path:
@@ -84,8 +84,7 @@ def _config(connection: Connection) -> Config:
 @contextmanager
 def _schema_change(database: Database) -> Iterator[Connection]:
     with database.writing(schema_change=True) as connection:
-        if database.dialect == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
+        take(Lock.UPGRADE, connection)
         yield connection
         if database.dialect == "sqlite":
             broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
