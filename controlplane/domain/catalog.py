@@ -1,9 +1,11 @@
 # Models, versions, signatures, golden inferences and objectives.
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from controlplane.domain.artifacts import Manifest
 from controlplane.domain.canonical import Json, JsonObject
@@ -54,6 +56,35 @@ class Signature:
 
         return {"inputs": side(self.inputs), "outputs": side(self.outputs)}
 
+    def to_json(self) -> JsonObject:
+        def side(specs: tuple[TensorSpec, ...]) -> list[Json]:
+            return [{"name": s.name, "datatype": s.datatype, "dims": list(s.dims)} for s in specs]
+
+        return {
+            "inputs": side(self.inputs),
+            "outputs": side(self.outputs),
+            "batching": self.batching.value,
+            "opset": self.opset,
+            "ir_version": self.ir_version,
+            "producer": self.producer,
+            "metadata": [list(pair) for pair in self.metadata],
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Signature:
+        def side(specs: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(s["name"], s["datatype"], tuple(s["dims"])) for s in specs)
+
+        return cls(
+            inputs=side(tree["inputs"]),
+            outputs=side(tree["outputs"]),
+            batching=Batching(tree["batching"]),
+            opset=tree["opset"],
+            ir_version=tree["ir_version"],
+            producer=tree["producer"],
+            metadata=_pairs(tree["metadata"]),
+        )
+
 
 class GoldenMode(StrEnum):
     """How a server's answer to a golden input is judged."""
@@ -81,6 +112,27 @@ class Golden:
     absolute: tuple[tuple[str, str], ...] = ()
     relative: tuple[tuple[str, str], ...] = ()
 
+    def to_json(self) -> JsonObject:
+        return {
+            "blob": self.blob,
+            "cases": self.cases,
+            "mode": self.mode.value,
+            "source": self.source,
+            "absolute": [list(pair) for pair in self.absolute],
+            "relative": [list(pair) for pair in self.relative],
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Golden:
+        return cls(
+            blob=tree["blob"],
+            cases=tree["cases"],
+            mode=GoldenMode(tree["mode"]),
+            source=tree["source"],
+            absolute=_pairs(tree["absolute"]),
+            relative=_pairs(tree["relative"]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
@@ -91,6 +143,25 @@ class Inspection:
     backend: str
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        return {
+            "signature": None if self.signature is None else self.signature.to_json(),
+            "golden": None if self.golden is None else self.golden.to_json(),
+            "backend": self.backend,
+            "skipped": list(self.skipped),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Inspection:
+        return cls(
+            signature=None if tree["signature"] is None else Signature.from_json(tree["signature"]),
+            golden=None if tree["golden"] is None else Golden.from_json(tree["golden"]),
+            backend=tree["backend"],
+            skipped=tuple(tree["skipped"]),
+            notes=tuple(tree["notes"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +205,7 @@ class Objective:
     bound: str
     stakeholder: str
     weight: str | None
+
+
+def _pairs(tree: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in tree)

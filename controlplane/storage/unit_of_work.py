@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 
 from controlplane.storage.access import AccessStore
 from controlplane.storage.audit import AuditStore
+from controlplane.storage.audit_raw import RawAudit
+from controlplane.storage.catalog import CatalogStore
 from controlplane.storage.changes import ChangeStore
 from controlplane.storage.database import Database
 from controlplane.storage.environments import EnvironmentStore
@@ -36,8 +38,16 @@ class UnitOfWork:
         return AuditStore(self.session, self._now)
 
     @cached_property
+    def raw_audit(self) -> RawAudit:
+        return RawAudit(self.session)
+
+    @cached_property
     def access(self) -> AccessStore:
         return AccessStore(self.session)
+
+    @cached_property
+    def catalog(self) -> CatalogStore:
+        return CatalogStore(self.session)
 
     @cached_property
     def environments(self) -> EnvironmentStore:
