@@ -6,7 +6,6 @@ import http.client
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+
+import psutil
 
 from controlplane.errors import RuntimeUnavailable
 from controlplane.triton.runtime import processes
@@ -85,9 +86,13 @@ class TritonProcess:
     def start(self) -> None:
         """Spawn the server and return at once. What an earlier owner of this home left running is killed first.
 
-        Raises RuntimeUnavailable when another process owns this home now.
+        Raises RuntimeUnavailable when another process owns this home now, or there is no repository.
         """
         home = self._options.home
+        if not self._options.repository.is_dir():
+            raise RuntimeUnavailable(
+                f"there is no model repository {self._options.repository}", hint="make the directory, empty if need be"
+            )
         home.mkdir(parents=True, exist_ok=True)
         self._own(home)
         before = read_state(home)
@@ -132,22 +137,17 @@ class TritonProcess:
         self._settled = True
 
     def ready(self) -> bool:
-        ports = self.ports
-        if self.poll() is not None:
+        """This very server answers, and not another one that has its ports."""
+        if self.poll() is not None or not self._listens():
             return False
+        connection = http.client.HTTPConnection(HOST, self.ports.http, timeout=2)
         try:
-            connection = http.client.HTTPConnection(HOST, ports.http, timeout=2)
-            try:
-                connection.request("GET", "/v2/health/ready")
-                if connection.getresponse().status != http.HTTPStatus.OK:
-                    return False
-            finally:
-                connection.close()
-            for port in (ports.grpc, ports.metrics):
-                socket.create_connection((HOST, port), timeout=2).close()
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
         except OSError:
             return False
-        return True
+        finally:
+            connection.close()
 
     def poll(self) -> int | None:
         """The exit status (negative: the signal that ended it), or None while it runs."""
@@ -247,6 +247,15 @@ class TritonProcess:
             "LANG": "C.UTF-8",
             "CUDA_VISIBLE_DEVICES": "",
         }
+
+    def _listens(self) -> bool:
+        assert self.state.pid is not None
+        try:
+            sockets = psutil.Process(self.state.pid).net_connections("tcp")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ends just now
+            return False
+        listening = {connection.laddr.port for connection in sockets if connection.status == psutil.CONN_LISTEN}
+        return listening >= {self.ports.grpc, self.ports.http, self.ports.metrics}
 
     def _own(self, home: Path) -> None:
         if self._lock is not None:

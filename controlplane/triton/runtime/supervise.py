@@ -6,6 +6,7 @@ import threading
 import time
 
 from controlplane.errors import RuntimeUnavailable
+from controlplane.triton.runtime.keeper import HOLD
 from controlplane.triton.runtime.launch import LaunchOptions, TritonProcess
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ class Supervisor:
 
     def __init__(self, options: LaunchOptions) -> None:
         self.server = TritonProcess(options)
+        self._hold = options.home / HOLD
         self._delay = FIRST_DELAY_SECONDS
         self._started = 0.0
         self._restart_at: float | None = None
@@ -50,7 +52,7 @@ class Supervisor:
                 self._delay = FIRST_DELAY_SECONDS
             self._postpone(now, f"tritonserver ended with status {status}")
             return False
-        if now < self._restart_at:
+        if now < self._restart_at or self._hold.exists():
             return False
         try:
             self.server.start()
