@@ -31,7 +31,7 @@ class AuditStore:
         if not self._queue:
             return
         take(Lock.AUDIT_APPEND, self._session)
-        frontier = self._frontier(self.size())
+        frontier = self.frontier(self.size())
         for fact in self._queue:
             self._write(AuditEntry.of(frontier.size, self._now(), fact), frontier)
         self._queue.clear()
@@ -88,7 +88,7 @@ class AuditStore:
 
     def root(self, size: int) -> bytes:
         """Of the first `size` entries, from the stored subtrees. Raises AuditBroken when one is missing."""
-        return self._frontier(size).root()
+        return self.frontier(size).root()
 
     def hashes(self, subtrees: Sequence[Range]) -> list[bytes]:
         """The hashes that a proof is made of. Raises AuditBroken when a completed subtree is missing."""
@@ -107,7 +107,8 @@ class AuditStore:
     def add_checkpoint(self, size: int, note: str) -> None:
         self._session.add(AuditCheckpointRow(size=size, note=note, signed_at=self._now()))
 
-    def _frontier(self, size: int) -> Frontier:
+    def frontier(self, size: int) -> Frontier:
+        """Of the first `size` entries, from the stored subtrees. Raises AuditBroken when one is missing."""
         nodes = peaks(size)
         hashes = self._nodes(nodes)
         return Frontier(size, [hashes[node] for node in nodes])
