@@ -50,8 +50,10 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # A server that restarts is found again at once; gRPC would wait up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 250),
 )
+
+_RECONNECT_SECONDS = 0.5  # two of the longest pauses between attempts
 
 
 class InferenceError(Exception):
@@ -126,12 +128,20 @@ class InferenceClient:
         self.channel.close()
 
     def live(self, *, deadline_seconds: float) -> bool:
-        """False when the server says so, or says nothing."""
-        try:
-            answer = self._live(service_pb2.ServerLiveRequest(), timeout=deadline_seconds, metadata=self.metadata)
-        except grpc.RpcError:
-            return False
-        return bool(answer.live)
+        """False when the server says so, or says nothing. A server that refuses to connect is asked for half a second,
+        so that one which has just come back is not missed."""
+        for patience in (False, True):
+            timeout = min(deadline_seconds, _RECONNECT_SECONDS) if patience else deadline_seconds
+            try:
+                answer = self._live(
+                    service_pb2.ServerLiveRequest(), timeout=timeout, metadata=self.metadata, wait_for_ready=patience
+                )
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    return False
+            else:
+                return bool(answer.live)
+        return False
 
     def ready(self, model: str, *, version: int | None = None, deadline_seconds: float) -> bool:
         request = service_pb2.ModelReadyRequest(name=model, version="" if version is None else str(version))
