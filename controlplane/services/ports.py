@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject
-from controlplane.domain.catalog import Inspection
+from controlplane.domain.catalog import Golden, Inspection, Version
+from controlplane.domain.environments import Proof, ServerSpec
+from controlplane.domain.golden import GoldenCase
 from controlplane.domain.servers import ModelFiles, VersionState
 from controlplane.domain.tensors import Tensors
 
@@ -29,6 +32,11 @@ class ArtifactStore(Protocol):
         """Stream a file in, holding at most a few MiB; the entry's path is `path`. Raises ArtifactInvalid."""
         ...
 
+    def add_directory(self, directory: Path) -> Manifest:
+        """Every file below `directory`. Raises ArtifactInvalid for symbolic links and anything else that is not a file,
+        and NameInvalid for a name that Triton may not see, both before a byte is stored."""
+        ...
+
     def add_stream(self, chunks: Iterable[bytes], expected_sha256: str | None = None) -> tuple[str, int]:
         """Store a stream; return (`sha256:<hex>`, size). Raises ArtifactCorrupt when it is not `expected_sha256`, and
         keeps nothing then."""
@@ -39,6 +47,19 @@ class ArtifactStore(Protocol):
     def read(self, sha256: str) -> Iterator[bytes]:
         """Chunks of a blob, verified as they pass: raises ArtifactCorrupt after the last chunk of altered bytes, and
         NotFound for an unknown digest."""
+        ...
+
+    def discard(self, blobs: Collection[str], needed: Callable[[Collection[str]], Collection[str]]) -> list[str]:
+        """Delete those of `blobs` that are not `needed`; return what was deleted.
+
+        A blob may become needed at this very moment. So it is set aside first, `needed` is asked again, and only then
+        it is deleted or put back; whoever comes to need a blob looks afterwards whether it is there, and adds it again.
+        """
+        ...
+
+    def sweep(self, needed: Callable[[Collection[str]], Collection[str]], *, older_than: datetime) -> list[str]:
+        """The same for every blob, and remnants of uploads, last written before `older_than`. Adding a blob again
+        renews its time."""
         ...
 
     def fetch(self, manifest: Manifest, directory: Path) -> None:
@@ -76,9 +97,12 @@ class ConfigCodec(Protocol):
 class Inspector(Protocol):
     """Validates artifacts in a child process with limits of time and memory."""
 
-    def inspect(self, directory: Path, *, samples: Path | None, store: ArtifactStore) -> Inspection:
-        """`directory` holds the version's files (`model.onnx` and its external data). Raises ModelInvalid or
-        ArtifactInvalid; the golden's blob is in `store` when it returns."""
+    def inspect(
+        self, directory: Path, *, samples: Path | None, store: ArtifactStore, opaque_config: JsonObject | None = None
+    ) -> Inspection:
+        """`directory` holds the version's files (`model.onnx` and its external data). With `opaque_config`, the user's
+        own config of another backend, nothing but the samples is looked into. Raises ModelInvalid or ArtifactInvalid;
+        the golden's blob is in `store` when it returns."""
         ...
 
 
@@ -124,6 +148,10 @@ class Server(Protocol):
         """Raises InferenceFailed. `sequence` is (id, start, end)."""
         ...
 
+    def cache_hits(self, model: str, version: int) -> int:
+        """Requests that the response cache answered since the version was loaded; 0 where there is no cache."""
+        ...
+
     def probed_instances(self, model: str, version: int) -> Mapping[str, int] | None:
         """Probe requests answered, by instance, from the metrics endpoint; None where the backend does not say."""
         ...
@@ -163,3 +191,58 @@ class ModelRepository(Protocol):
         """Hold the lock file beside the repository for one effect. Raises LeaseLost when a greater token has been here,
         and OperationTimedOut when another process holds it longer than `wait_seconds`."""
         ...
+
+
+class Prober(Protocol):
+    """Finds out whether every instance of a served version answers."""
+
+    def __call__(
+        self, server: Server, model: str, version: int, *, config: JsonObject, inputs: Tensors, seconds: float
+    ) -> Proof:
+        """`config` is the loaded one, `inputs` a golden case. SHOWN: every instance was seen to answer. FAILED: a request
+        failed or did not return. SKIPPED: all answered, but the backend does not say which instance did."""
+        ...
+
+
+class Keeper(Protocol):
+    """Power over a server that we launched; there is none over any other."""
+
+    def kill(self) -> None:
+        """SIGKILL the server and keep it down until `release`."""
+        ...
+
+    def release(self) -> None:
+        """Let it start again, and return when it is alive. Raises ServerUnreachable."""
+        ...
+
+    def kill_stale_backends(self, model: str, before: datetime) -> int:
+        """SIGKILL backend processes of the model that started before that moment; how many there were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One server as the engine sees it. `keeper` is None for a server that we did not launch."""
+
+    spec: ServerSpec
+    server: Server
+    repository: ModelRepository
+    keeper: Keeper | None
+
+
+class Connector(Protocol):
+    """Opens servers by their spec; the same spec gives the same connection."""
+
+    def __call__(self, spec: ServerSpec) -> Target: ...
+
+
+class GoldenReader(Protocol):
+    """Reads recorded inferences from the artifact store."""
+
+    def __call__(self, golden: Golden) -> Sequence[GoldenCase]: ...
+
+
+class ConfigGenerator(Protocol):
+    """Writes a complete config for a version."""
+
+    def __call__(self, version: Version) -> JsonObject: ...

@@ -5,13 +5,14 @@ bytes, which `sweep` removes. On a local disk the bytes are on the medium before
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import stat
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import obstore
@@ -26,7 +27,10 @@ CHUNK_BYTES = 4 * 1024 * 1024
 MAX_BLOB_BYTES = 256 * 1024**3
 MAX_FILES = 10_000
 _STAGING = "staging"
+_TRASH = "trash"
 _BLOBS = "blobs/sha256"
+# Given digests, those that some version needs.
+Needed = Callable[[Collection[str]], Collection[str]]
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -51,8 +55,6 @@ class ObjectArtifactStore:
         return FileEntry(path, size, sha256)
 
     def add_directory(self, directory: Path) -> Manifest:
-        """Every file below `directory`. Raises ArtifactInvalid for symbolic links and anything else that is not a file,
-        and NameInvalid for a name that Triton may not see, both before a byte is stored."""
         return Manifest(tuple(self.add_file(directory / path, path) for path in list_files(directory)))
 
     def add_stream(self, chunks: Iterable[bytes], expected_sha256: str | None = None) -> tuple[str, int]:
@@ -104,29 +106,25 @@ class ObjectArtifactStore:
         for folder in folders:
             _sync_directory(folder)
 
-    def delete(self, sha256: str) -> None:
-        """Forget a blob; harmless when it is not there. The caller knows that no version needs it."""
-        try:
-            obstore.delete(self._store, _key(sha256))
-        except FileNotFoundError:
-            return
+    def discard(self, blobs: Collection[str], needed: Needed) -> list[str]:
+        for sha256 in sorted(set(blobs) - set(needed(blobs))):
+            self._move(_key(sha256), f"{_TRASH}/{_hex_of(sha256)}")
+        found = ["sha256:" + path.rsplit("/", 1)[-1] for path in self._paths(_TRASH, None)]
+        again = set(needed(found))
+        for sha256 in found:
+            trash = f"{_TRASH}/{_hex_of(sha256)}"
+            if sha256 in again:
+                self._move(trash, _key(sha256))
+            else:
+                self._delete(trash)
+        return sorted(set(found) - again)
 
-    def sweep(self, keep: Collection[str], *, older_than: datetime) -> list[str]:
-        """Delete each blob not in `keep`, and each staged remnant, last written before `older_than`; return the blobs.
-
-        Uploading a blob again renews its time, so a registration under way is safe while `older_than` lies well back.
-        """
-        swept: list[str] = []
-        for page in obstore.list(self._store, _BLOBS):
-            for found in page:
-                sha256 = "sha256:" + found["path"].rsplit("/", 1)[-1]
-                if found["last_modified"] < older_than and sha256 not in keep:
-                    self.delete(sha256)
-                    swept.append(sha256)
-        for page in obstore.list(self._store, _STAGING):
-            obstore.delete(self._store, [found["path"] for found in page if found["last_modified"] < older_than])
+    def sweep(self, needed: Needed, *, older_than: datetime) -> list[str]:
+        for path in self._paths(_STAGING, older_than):
+            self._delete(path)
         self._sweep_torn_uploads(older_than)
-        return sorted(swept)
+        old = ["sha256:" + path.rsplit("/", 1)[-1] for path in self._paths(_BLOBS, older_than)]
+        return self.discard(old, needed)
 
     def _add(self, read: Callable[[], bytes], expected: str | None) -> tuple[str, int]:
         staged = f"{_STAGING}/{uuid.uuid4().hex}"
@@ -159,6 +157,19 @@ class ObjectArtifactStore:
         self._sync(key, parents=True)
         return sha256, size
 
+    def _paths(self, prefix: str, older_than: datetime | None) -> list[str]:
+        found = [meta for page in obstore.list(self._store, prefix) for meta in page]
+        return [meta["path"] for meta in found if older_than is None or meta["last_modified"] < older_than]
+
+    def _move(self, source: str, target: str) -> None:
+        """Harmless when another process was first."""
+        with contextlib.suppress(FileNotFoundError):
+            obstore.rename(self._store, source, target)
+
+    def _delete(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._store, key)
+
     def _sync(self, key: str, *, parents: bool = False) -> None:
         """A local store leaves durability to its caller; an object store answers only when the bytes are safe."""
         if self._root is None:
@@ -183,7 +194,7 @@ class ObjectArtifactStore:
 
 
 def list_files(directory: Path) -> list[str]:
-    """The relative paths of every file below `directory`, sorted; see `add_directory` for what is refused."""
+    """The relative paths of every file below `directory`, sorted; see `ArtifactStore.add_directory` for what is refused."""
     found: list[str] = []
     for folder, names, files in os.walk(directory, onerror=_refuse_unreadable):
         relative = Path(folder).relative_to(directory)
@@ -201,11 +212,6 @@ def list_files(directory: Path) -> list[str]:
     if not found:
         raise ArtifactInvalid(f"{directory.name} holds no file")
     return sorted(found)
-
-
-def grace(now: datetime) -> datetime:
-    """What is older than this is no part of an upload or a registration that is still going on."""
-    return now - timedelta(days=1)
 
 
 def _refuse_unreadable(error: OSError) -> None:

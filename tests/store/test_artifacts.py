@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -164,23 +164,37 @@ def test_fetching_a_blob_that_is_gone_says_so_and_leaves_no_half_file(
     assert files_below(target) == []
 
 
-def test_a_sweep_removes_what_is_old_and_not_kept(local: ObjectArtifactStore, tmp_path: Path) -> None:
+def test_a_sweep_removes_what_is_old_and_not_needed(local: ObjectArtifactStore, tmp_path: Path) -> None:
     local.add_stream([b"abc"])
     kept, _ = local.add_stream([b"kept"])
     (tmp_path / "store/staging").mkdir(exist_ok=True)
     (tmp_path / "store/staging/torn").write_bytes(b"half")
     (tmp_path / "store/staging/torn#1").write_bytes(b"half")
     now = datetime.now(UTC)
-    assert local.sweep({kept}, older_than=now - timedelta(hours=1)) == []
-    assert local.sweep({kept}, older_than=now + timedelta(hours=1)) == [ABC]
+    assert local.sweep(lambda _: {kept}, older_than=now - timedelta(hours=1)) == []
+    assert local.sweep(lambda _: {kept}, older_than=now + timedelta(hours=1)) == [ABC]
     assert files_below(tmp_path / "store") == ["blobs/sha256/" + kept[7:9] + "/" + kept[7:]]
 
 
-def test_deleting_twice_is_harmless(store: ObjectArtifactStore) -> None:
+def test_a_discarded_blob_is_gone_and_discarding_it_twice_is_harmless(store: ObjectArtifactStore) -> None:
     store.add_stream([b"abc"])
-    store.delete(ABC)
-    store.delete(ABC)
+    assert store.discard({ABC}, lambda _: set()) == [ABC]
+    assert store.discard({ABC}, lambda _: set()) == []
     assert store.has(ABC) is False
+
+
+def test_a_blob_that_becomes_needed_while_it_is_discarded_is_put_back(store: ObjectArtifactStore) -> None:
+    store.add_stream([b"abc"])
+    answers = iter([set(), {ABC}])
+    there: list[bool] = []
+
+    def needed(_: Collection[str]) -> set[str]:
+        there.append(store.has(ABC))
+        return next(answers)
+
+    assert store.discard({ABC}, needed) == []
+    assert there == [True, False]
+    assert b"".join(store.read(ABC)) == b"abc"
 
 
 def test_eight_writers_of_the_same_blob_leave_one_whole_blob(store: ObjectArtifactStore) -> None:
@@ -213,7 +227,7 @@ def test_a_killed_writer_leaves_no_blob(tmp_path: Path) -> None:
         writer.send_signal(signal.SIGKILL)
     store = ObjectArtifactStore.local(tmp_path / "store")
     assert not (tmp_path / "store/blobs").exists()
-    store.sweep(set(), older_than=datetime.now(UTC) + timedelta(seconds=1))
+    store.sweep(lambda _: set(), older_than=datetime.now(UTC) + timedelta(seconds=1))
     assert files_below(tmp_path / "store") == []
 
 
