@@ -45,7 +45,8 @@ def graph(name: str) -> Graph:
     return next(one for one in graphs() if one.name == name)
 
 
-def _parse(body: str) -> onnx.ModelProto:
+def parse(body: str) -> onnx.ModelProto:
+    """A model from the body of ONNX's text form, on opset 17."""
     return parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}')
 
 
@@ -80,29 +81,29 @@ def extremes(dtype: npt.DTypeLike) -> Array:
 
 def _batchable() -> Iterator[Graph]:
     for name, dtype in _DTYPES.items():
-        model = _parse(f"g ({name}[n,2] x) => ({name}[n,2] y) {{ y = Identity(x) }}")
+        model = parse(f"g ({name}[n,2] x) => ({name}[n,2] y) {{ y = Identity(x) }}")
         yield Graph(f"identity_{name}", model, {"x": extremes(dtype)}, batchable=True)
     yield Graph(
         "bool_not",
-        _parse("g (bool[n,2] x) => (bool[n,2] y) { y = Not(x) }"),
+        parse("g (bool[n,2] x) => (bool[n,2] y) { y = Not(x) }"),
         {"x": np.array([[True, False], [False, False], [True, True]])},
         batchable=True,
     )
     yield Graph(
         "strings",
-        _parse("g (string[n,2] x) => (string[n,2] y) { y = Identity(x) }"),
+        parse("g (string[n,2] x) => (string[n,2] y) { y = Identity(x) }"),
         {"x": np.array([["a", ""], ["äöü €", "line\nbreak"], ["x" * 300, "0"]], dtype=np.object_)},
         batchable=True,
     )
     yield Graph(
         "softmax",
-        _parse("g (float[?,4] x) => (float[?,4] y) { y = Softmax<axis = 1>(x) }"),
+        parse("g (float[?,4] x) => (float[?,4] y) { y = Softmax<axis = 1>(x) }"),
         {"x": _rows(3, 4)},
         batchable=True,
     )
     yield Graph(
         "several_inputs",
-        _parse(
+        parse(
             "g (float[n,2] a, int64[n,2] b, bool[n,1] c) => (float[n,2] y)"
             " { f = Cast<to = 1>(b) s = Add(a, f) y = Where(c, s, a) }"
         ),
@@ -115,7 +116,7 @@ def _batchable() -> Iterator[Graph]:
     )
     yield Graph(
         "two_outputs",
-        _parse(
+        parse(
             "g (float[n,5] x) => (float[n,1] best, int64[n,1] place)"
             " { best = ReduceMax<axes = [1]>(x) place = ArgMax<axis = 1>(x) }"
         ),
@@ -124,25 +125,25 @@ def _batchable() -> Iterator[Graph]:
     )
     yield Graph(
         "echo",
-        _parse("g (float[n,3] x) => (float[n,3] same, float[n,3] twice) { same = Identity(x) twice = Add(x, x) }"),
+        parse("g (float[n,3] x) => (float[n,3] same, float[n,3] twice) { same = Identity(x) twice = Add(x, x) }"),
         {"x": _rows(3, 3)},
         batchable=True,
     )
     yield Graph(
         "dynamic_inner_dims",
-        _parse("g (float[n,length,width] x) => (float[n,width] y) { y = ReduceMean<axes = [1], keepdims = 0>(x) }"),
+        parse("g (float[n,length,width] x) => (float[n,width] y) { y = ReduceMean<axes = [1], keepdims = 0>(x) }"),
         {"x": _rows(3, 5, 4)},
         batchable=True,
     )
     yield Graph(
         "vector_of_rows",
-        _parse("g (float[n] x) => (float[n] y) { y = Neg(x) }"),
+        parse("g (float[n] x) => (float[n] y) { y = Neg(x) }"),
         {"x": _rows(3)},
         batchable=True,
     )
     yield Graph(
         "rank_six",
-        _parse("g (float[n,1,2,1,2,2] x) => (float[n,1,2,1,2,2] y) { y = Relu(x) }"),
+        parse("g (float[n,1,2,1,2,2] x) => (float[n,1,2,1,2,2] y) { y = Relu(x) }"),
         {"x": _rows(3, 1, 2, 1, 2, 2)},
         batchable=True,
     )
@@ -151,31 +152,31 @@ def _batchable() -> Iterator[Graph]:
 def _unbatchable() -> Iterator[Graph]:
     yield Graph(
         "fixed_batch_of_one",
-        _parse("g (float[1,3] x) => (float[1,3] y) { y = Tanh(x) }"),
+        parse("g (float[1,3] x) => (float[1,3] y) { y = Tanh(x) }"),
         {"x": _rows(1, 3)},
         batchable=False,
     )
     yield Graph(
         "fixed_batch_of_four",
-        _parse("g (float[4,2] x) => (float[4,2] y) { y = Exp(x) }"),
+        parse("g (float[4,2] x) => (float[4,2] y) { y = Exp(x) }"),
         {"x": _rows(4, 2)},
         batchable=False,
     )
     yield Graph(
         "scalar",
-        _parse("g (float x) => (float y) { y = Add(x, x) }"),
+        parse("g (float x) => (float y) { y = Add(x, x) }"),
         {"x": np.array(1.5, dtype=np.float32)},
         batchable=False,
     )
     yield Graph(
         "scalar_string",
-        _parse("g (string x) => (string y) { y = Identity(x) }"),
+        parse("g (string x) => (string y) { y = Identity(x) }"),
         {"x": np.array("only one", dtype=np.object_)},
         batchable=False,
     )
     yield Graph(
         "scalar_state",
-        _parse(
+        parse(
             "g (float[n,2] x, int64 step) => (float[n,2] y, int64 next)"
             " { f = Cast<to = 1>(step) y = Mul(x, f) next = Add(step, step) }"
         ),
@@ -184,31 +185,31 @@ def _unbatchable() -> Iterator[Graph]:
     )
     yield Graph(
         "rows_against_rows",
-        _parse("g (float[n,2] x) => (float[n,m] y) { t = Transpose(x) y = MatMul(x, t) }"),
+        parse("g (float[n,2] x) => (float[n,m] y) { t = Transpose(x) y = MatMul(x, t) }"),
         {"x": _rows(3, 2)},
         batchable=False,
     )
     yield Graph(
         "total_of_rows",
-        _parse("g (float[n,2] x) => (float[1,2] y) { y = ReduceMean<axes = [0]>(x) }"),
+        parse("g (float[n,2] x) => (float[1,2] y) { y = ReduceMean<axes = [0]>(x) }"),
         {"x": _rows(3, 2)},
         batchable=False,
     )
     yield Graph(
         "rows_less_their_mean",
-        _parse("g (float[n,2] x) => (float[n,2] y) { m = ReduceMean<axes = [0]>(x) y = Sub(x, m) }"),
+        parse("g (float[n,2] x) => (float[n,2] y) { m = ReduceMean<axes = [0]>(x) y = Sub(x, m) }"),
         {"x": _rows(3, 2)},
         batchable=False,
     )
     yield Graph(
         "unlike_leading_dims",
-        _parse("g (float[n,2] x, float[2,m] w) => (float[n,m] y) { y = MatMul(x, w) }"),
+        parse("g (float[n,2] x, float[2,m] w) => (float[n,m] y) { y = MatMul(x, w) }"),
         {"x": _rows(3, 2), "w": _rows(2, 4)},
         batchable=False,
     )
     yield Graph(
         "sizes_as_values",
-        _parse("g (float[a,b] x) => (int64[2] y) { y = Shape(x) }"),
+        parse("g (float[a,b] x) => (int64[2] y) { y = Shape(x) }"),
         {"x": _rows(3, 2)},
         batchable=False,
     )
@@ -231,19 +232,19 @@ def _named_awkwardly() -> Iterator[Graph]:
         ("names_with_quotes", 'it\'s "x"', "back\\slash"),
         ("names_in_unicode", "température", "出力"),
     ):
-        yield Graph(name, _renamed(_parse(body), {"x": x, "y": y}), {x: _rows(3, 2)}, batchable=True)
+        yield Graph(name, _renamed(parse(body), {"x": x, "y": y}), {x: _rows(3, 2)}, batchable=True)
 
 
 def _with_weights() -> Iterator[Graph]:
     weights = numpy_helper.from_array(_rows(4, 3), "w")
     body = "g (float[n,4] x) => (float[n,3] y) { y = MatMul(x, w) }"
     for name, external in (("weights", False), ("weights_in_another_file", True)):
-        model = _parse(body)
+        model = parse(body)
         model.graph.initializer.append(weights)
         yield Graph(name, model, {"x": _rows(3, 4)}, batchable=True, external=external)
-    model = _parse("g (float[n,4] x, float[4,3] w) => (float[n,3] y) { y = MatMul(x, w) }")
+    model = parse("g (float[n,4] x, float[4,3] w) => (float[n,3] y) { y = MatMul(x, w) }")
     model.graph.initializer.append(weights)
     yield Graph("input_with_a_default", model, {"x": _rows(3, 4)}, batchable=True)
-    model = _parse("g (float[n,1,6,6] x) => (float[n,2,4,4] y) { y = Conv(x, w) }")
+    model = parse("g (float[n,1,6,6] x) => (float[n,2,4,4] y) { y = Conv(x, w) }")
     model.graph.initializer.append(numpy_helper.from_array(_rows(2, 1, 3, 3), "w"))
     yield Graph("convolution", model, {"x": _rows(3, 1, 6, 6)}, batchable=True)

@@ -1,6 +1,7 @@
 # Puts graphs into a model repository with plain configs and asks a server for their answers.
 from __future__ import annotations
 
+import queue
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,6 +86,23 @@ def ask(
     return {output: result.as_numpy(output) for output in outputs}
 
 
+def ask_together(
+    server: LiveTriton, model: str, requests: list[dict[str, Array]], outputs: list[str]
+) -> list[dict[str, Array] | Exception]:
+    """Send all at once and return the answers or errors in their order."""
+    arrived: queue.Queue[tuple[int, Any, Exception | None]] = queue.Queue()
+    answers: dict[int, dict[str, Array] | Exception] = {}
+    with grpcclient.InferenceServerClient(server.grpc) as client:
+        for place, inputs in enumerate(requests):
+            client.async_infer(
+                model, as_inputs(inputs), lambda result, error, place=place: arrived.put((place, result, error))
+            )
+        for _ in requests:
+            place, result, error = arrived.get(timeout=30)
+            answers[place] = error if error is not None else {name: result.as_numpy(name) for name in outputs}
+    return [answers[place] for place in range(len(requests))]
+
+
 def expected(graph: Graph, inputs: Mapping[str, Array], directory: Path) -> dict[str, Array]:
     """What onnxruntime says, in the shapes and with the strings as Triton gives them."""
     session = onnxruntime.InferenceSession(str(write(graph, directory)), providers=["CPUExecutionProvider"])
@@ -98,6 +116,11 @@ def _as_triton(answer: Array) -> Array:
     if shaped.dtype != np.object_:
         return shaped
     return np.array([str(item).encode() for item in shaped.ravel()], dtype=np.object_).reshape(shaped.shape)
+
+
+def rows_as_columns(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Triton has no batch of scalars: each row has at least the shape [1]."""
+    return {name: value if value.ndim > 1 else value.reshape(-1, 1) for name, value in tensors.items()}
 
 
 def assert_same(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,19 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 
-from tests.live.onnx_graphs import Array, Graph, graph, graphs
-from tests.live.runtime.models import as_inputs, ask, assert_same, config_text, expected, load, put, serve
+from tests.live.onnx_graphs import Graph, graph, graphs
+from tests.live.runtime.models import (
+    as_inputs,
+    ask,
+    ask_together,
+    assert_same,
+    config_text,
+    expected,
+    load,
+    put,
+    rows_as_columns,
+    serve,
+)
 from tests.live.servers import LiveTriton
 
 JOINING = "dynamic_batching { preferred_batch_size: 8 max_queue_delay_microseconds: 2000000 }\n"
@@ -95,28 +105,6 @@ def test_a_default_of_the_graph_can_be_given_another_value(triton: LiveTriton) -
     left_out = ask(triton, "optional_input", {"x": x}, ["y"])["y"]
     default = np.frombuffer(one.model.graph.initializer[0].raw_data, dtype=np.float32).reshape(4, 3)
     np.testing.assert_allclose(left_out, x @ default, rtol=1e-6)
-
-
-def rows_as_columns(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Triton has no batch of scalars: each row has at least the shape [1]."""
-    return {name: value if value.ndim > 1 else value.reshape(-1, 1) for name, value in tensors.items()}
-
-
-def ask_together(
-    server: LiveTriton, model: str, requests: list[dict[str, Array]], outputs: list[str]
-) -> list[dict[str, Array] | Exception]:
-    """Send all at once and return the answers or errors in their order."""
-    arrived: queue.Queue[tuple[int, Any, Exception | None]] = queue.Queue()
-    answers: dict[int, dict[str, Array] | Exception] = {}
-    with grpcclient.InferenceServerClient(server.grpc) as client:
-        for place, inputs in enumerate(requests):
-            client.async_infer(
-                model, as_inputs(inputs), lambda result, error, place=place: arrived.put((place, result, error))
-            )
-        for _ in requests:
-            place, result, error = arrived.get(timeout=30)
-            answers[place] = error if error is not None else {name: result.as_numpy(name) for name in outputs}
-    return [answers[place] for place in range(len(requests))]
 
 
 def executions(server: LiveTriton, model: str, *, of: int) -> int:
