@@ -1,0 +1,63 @@
+# A change as people look at it, computed inside one transaction.
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.domain.access import PrincipalKind
+from controlplane.domain.blockers import Blocker, Situation, Voter, blockers, counted, needed
+from controlplane.domain.changes import ACTIVE, Approval, ChangeRequest, ChangeState, JournalEntry, Plan
+from controlplane.domain.environments import Direction
+from controlplane.domain.policies import Policy
+from controlplane.services.deployments import base_content
+from controlplane.storage.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """What is asked, what is missing, what was done. `direction` is None unless the change is active."""
+
+    request: ChangeRequest
+    plan: Plan
+    direction: Direction | None
+    approvals: tuple[Approval, ...]
+    counted: tuple[str, ...]
+    needed: int
+    blockers: tuple[Blocker, ...]
+    journal: tuple[JournalEntry, ...]
+
+
+def view(unit: UnitOfWork, request: ChangeRequest, now: datetime) -> ChangeView:
+    plan = unit.changes.plan(request)
+    approvals = unit.changes.approvals(request.id)
+    at = situation(unit, request, plan, now)
+    active = request.state in ACTIVE and at.deployment.active_change == request.id
+    return ChangeView(
+        request=request,
+        plan=plan,
+        direction=at.deployment.direction if active else None,
+        approvals=approvals,
+        counted=counted(request, plan, approvals, at),
+        needed=needed(request, at),
+        blockers=blockers(request, plan, approvals, at) if request.state is ChangeState.OPEN else (),
+        journal=tuple(unit.changes.journal(request.id)),
+    )
+
+
+def situation(unit: UnitOfWork, request: ChangeRequest, plan: Plan, now: datetime) -> Situation:
+    """Everything outside the request that decides whether it may be applied, as this transaction sees it."""
+    deployment = unit.environments.deployment(request.environment, request.model)
+    assert deployment is not None
+    voters = {
+        p.name: Voter(p.name, p.active, p.kind is PrincipalKind.PERSON, frozenset(role.value for role in p.roles))
+        for p in unit.access.principals()
+    }
+    return Situation(
+        deployment=deployment,
+        base_digest=base_content(unit, deployment).digest,
+        bound=Policy.from_json(plan.clauses),
+        live=unit.environments.get(request.environment).policy,
+        voters=voters,
+        rolled_back=unit.changes.rolled_back_digests(request.environment, request.model),
+        now=now,
+    )

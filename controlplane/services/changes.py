@@ -1,0 +1,369 @@
+# Use cases of a change request: propose, replan, vote, apply, roll back, resume, close a review.
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controlplane.domain.access import SYSTEM, Permission, Principal
+from controlplane.domain.audit import Action, AuditFact
+from controlplane.domain.blockers import Blocker, blockers
+from controlplane.domain.canonical import Json
+from controlplane.domain.changes import (
+    Approval,
+    ChangeRequest,
+    ChangeState,
+    Plan,
+    ReviewState,
+)
+from controlplane.domain.environments import Deployment, Direction
+from controlplane.errors import (
+    ChangeBlocked,
+    Conflict,
+    InvalidInput,
+    PermissionDenied,
+    PreconditionFailed,
+    TransitionIllegal,
+)
+from controlplane.services.access import AccessService
+from controlplane.services.change_views import ChangeView, situation, view
+from controlplane.services.deployments import ACCEPT, RESTART
+from controlplane.services.planning import Planner, Proposal
+from controlplane.services.ports import Clock
+from controlplane.storage.unit_of_work import Storage, UnitOfWork
+
+
+class ChangeService:
+    def __init__(self, storage: Storage, access: AccessService, planner: Planner, clock: Clock) -> None:
+        self._storage = storage
+        self._access = access
+        self._planner = planner
+        self._clock = clock
+
+    # look
+
+    def show(self, principal: Principal, change: int) -> ChangeView:
+        self._access.require(principal, Permission.CHANGE_READ)
+        with self._storage.read() as unit:
+            return self._view(unit, unit.changes.get(change))
+
+    def list(
+        self,
+        principal: Principal,
+        *,
+        environment: str | None = None,
+        model: str | None = None,
+        state: ChangeState | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> tuple[ChangeRequest, ...]:
+        """The newest first; `before` is the id at which the page before ended."""
+        self._access.require(principal, Permission.CHANGE_READ)
+        with self._storage.read() as unit:
+            return unit.changes.list(environment=environment, model=model, state=state, before=before, limit=limit)
+
+    # ask
+
+    def propose(self, principal: Principal, proposal: Proposal) -> ChangeView:
+        self._access.require(principal, Permission.CHANGE_PROPOSE)
+        if proposal.reconcile:
+            self._access.require(principal, Permission.DEPLOYMENT_RECONCILE)
+        return self._propose(principal, proposal)
+
+    def replan(self, principal: Principal, change: int, edits: Proposal | None = None) -> ChangeView:
+        """Plan again on the current revision and under the current policy; every vote so far stops counting.
+
+        Without `edits` the wish stays: the same desired content.
+        """
+        self._access.require(principal, Permission.CHANGE_PROPOSE)
+        with self._storage.read() as unit:
+            request = self._open(unit, change)
+            plan = unit.changes.plan(request)
+        draft = self._planner.again(request, plan, edits)
+        with self._storage.write() as unit:
+            request = self._open(unit, change)
+            policy = unit.environments.get(request.environment).policy
+            now = self._clock.now()
+            number = request.plan_number + 1
+            unit.changes.edit(
+                change,
+                plan_number=number,
+                last_editor=principal.name if edits is not None else request.last_editor,
+                reason=draft.reason,
+                expires_at=now + timedelta(hours=policy.expires_after_hours),
+            )
+            new = draft.plan(change, number, principal.name, now)
+            unit.changes.add_plan(new)
+            self._audit(unit, principal, Action.CHANGE_REPLANNED, request, {"plan": new.digest, "number": number})
+            return self._view(unit, unit.changes.get(change))
+
+    def rollback(
+        self, principal: Principal, environment: str, model: str, *, to: int | None, reason: str
+    ) -> ChangeView:
+        """Propose to go back to an accepted revision (by default the last one that is not what was rolled back from),
+        and apply it at once where the policy needs no approval. Pre-empts an active change of the same model."""
+        self._access.require(principal, Permission.CHANGE_ROLLBACK)
+        view = self._propose(principal, Proposal(environment, model, reason, rollback=True, revision=to))
+        if view.needed > len(view.counted):
+            return view
+        return self._apply(principal, view.request.id)
+
+    def _propose(self, principal: Principal, proposal: Proposal) -> ChangeView:
+        draft = self._planner.draft(proposal)
+        with self._storage.write() as unit:
+            policy = unit.environments.get(proposal.environment).policy
+            if unit.environments.deployment(proposal.environment, proposal.model) is None:
+                unit.environments.add_deployment(proposal.environment, proposal.model)
+            now = self._clock.now()
+            request = unit.changes.add(
+                ChangeRequest(
+                    id=0,
+                    environment=proposal.environment,
+                    model=proposal.model,
+                    kind=draft.kind,
+                    state=ChangeState.OPEN,
+                    reason=proposal.reason,
+                    hypothesis=proposal.hypothesis,
+                    expected_effect=proposal.expected_effect,
+                    author=principal.name,
+                    last_editor=principal.name,
+                    created_at=now,
+                    expires_at=now + timedelta(hours=policy.expires_after_hours),
+                    plan_number=1,
+                    acknowledged=proposal.acknowledge,
+                )
+            )
+            plan = draft.plan(request.id, 1, principal.name, now)
+            unit.changes.add_plan(plan)
+            self._audit(
+                unit,
+                principal,
+                Action.CHANGE_PROPOSED,
+                request,
+                {
+                    "plan": plan.digest,
+                    "kind": draft.kind.value,
+                    "base": plan.base_digest,
+                    "content": plan.desired.digest,
+                    "reload_class": plan.reload_class,
+                    "reason": proposal.reason,
+                },
+            )
+            return self._view(unit, request)
+
+    # decide
+
+    def approve(self, principal: Principal, change: int, plan_digest: str, comment: str) -> ChangeView:
+        """Raises PreconditionFailed when `plan_digest` is not the current plan's: nobody approves what they did not see."""
+        self._access.require(principal, Permission.CHANGE_APPROVE)
+        with self._storage.read() as unit:
+            request = self._open(unit, change)
+            policy = unit.environments.get(request.environment).policy
+        if principal.name in (request.author, request.last_editor) and not policy.self_approval:
+            self._refuse(principal, request, "self_approval", "authors and editors do not approve their own change")
+        with self._storage.write() as unit:
+            request = self._voted(unit, change, plan_digest)
+            unit.changes.approve(Approval(change, plan_digest, principal.name, comment, self._clock.now()))
+            self._audit(unit, principal, Action.CHANGE_APPROVED, request, {"plan": plan_digest, "comment": comment})
+            return self._view(unit, request)
+
+    def reject(self, principal: Principal, change: int, plan_digest: str, comment: str) -> ChangeView:
+        self._access.require(principal, Permission.CHANGE_APPROVE)
+        with self._storage.write() as unit:
+            self._voted(unit, change, plan_digest)
+            request = self._close(unit, change, ChangeState.REJECTED, comment)
+            self._audit(unit, principal, Action.CHANGE_REJECTED, request, {"plan": plan_digest, "comment": comment})
+            return self._view(unit, request)
+
+    def withdraw(self, principal: Principal, change: int) -> ChangeView:
+        """By whoever wrote or edited it, or somebody who manages environments."""
+        self._access.require(principal, Permission.CHANGE_WITHDRAW)
+        with self._storage.read() as unit:
+            request = unit.changes.get(change)
+        if principal.name not in (request.author, request.last_editor) and not principal.may(
+            Permission.ENVIRONMENT_MANAGE
+        ):
+            self._refuse(principal, request, "not_author", f"only {request.author} or an admin withdraws it")
+        with self._storage.write() as unit:
+            request = self._close(unit, change, ChangeState.WITHDRAWN, f"withdrawn by {principal.name}")
+            self._audit(unit, principal, Action.CHANGE_WITHDRAWN, request, {})
+            return self._view(unit, request)
+
+    def apply(self, principal: Principal, change: int, *, break_glass: str | None = None) -> ChangeView:
+        """One transaction: nothing blocks it, and the deployment is free and at the base. The worker does the rest.
+
+        `break_glass` is a justification: it lifts what policy asks, not what the base asks, and opens a review.
+        """
+        self._access.require(principal, Permission.CHANGE_APPLY)
+        if break_glass is not None:
+            self._access.require(principal, Permission.CHANGE_BREAK_GLASS)
+            if len(break_glass.strip()) < 10:
+                raise InvalidInput("the justification is too short to be one", hint="say why it cannot wait")
+        return self._apply(principal, change, break_glass)
+
+    def _apply(self, principal: Principal, change: int, break_glass: str | None = None) -> ChangeView:
+        try:
+            with self._storage.write() as unit:
+                request = unit.changes.get(change)
+                if break_glass is not None:
+                    request = self._break_glass(unit, principal, request, break_glass)
+                plan = unit.changes.plan(request)
+                at = situation(unit, request, plan, self._clock.now())
+                found = blockers(request, plan, unit.changes.approvals(change), at)
+                if found:
+                    raise _blocked(request, found)
+                self._start(unit, principal, request, plan, at.deployment)
+                return self._view(unit, unit.changes.get(change))
+        except ChangeBlocked as error:
+            with self._storage.write() as unit:
+                self._audit(unit, principal, Action.CHANGE_REFUSED, unit.changes.get(change), dict(error.details))
+            raise
+
+    def _start(
+        self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, plan: Plan, deployment: Deployment
+    ) -> None:
+        replacing = deployment.active_change
+        if replacing is not None:
+            old = unit.changes.move(
+                replacing,
+                ChangeState.UNDONE,
+                message=f"pre-empted by rollback {request.id}",
+                finished_at=self._clock.now(),
+            )
+            self._audit(unit, principal, Action.CHANGE_PREEMPTED, old, {"by": str(request.id)})
+        free = unit.environments.activate(
+            request.environment, request.model, change=request.id, base=plan.base_revision, replacing=replacing
+        )
+        if not free:
+            raise _blocked(request, (Blocker("active", "another change of the same model was first"),))
+        unit.changes.move(request.id, ChangeState.APPLYING)
+        self._audit(unit, principal, Action.CHANGE_STARTED, request, {"plan": plan.digest})
+
+    def _break_glass(
+        self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, justification: str
+    ) -> ChangeRequest:
+        if not unit.environments.get(request.environment).policy.break_glass:
+            raise _blocked(request, (Blocker("break_glass", "the policy of this environment has no break-glass"),))
+        unit.changes.edit(request.id, break_glass=justification, review=ReviewState.OPEN.value)
+        self._audit(unit, principal, Action.GLASS_BROKEN, request, {"justification": justification})
+        return unit.changes.get(request.id)
+
+    def close_review(self, principal: Principal, change: int, comment: str) -> ChangeView:
+        """The review that break-glass opened, by somebody who neither asked nor broke."""
+        self._access.require(principal, Permission.REVIEW_CLOSE)
+        with self._storage.read() as unit:
+            request = unit.changes.get(change)
+            broken = unit.audit.entries(subject=("change", str(change)), action=Action.GLASS_BROKEN.value)
+        if request.review is not ReviewState.OPEN:
+            raise Conflict(f"change {change} has no open review", hint=f"tritonctl change show {change}")
+        if principal.name in (request.author, request.last_editor, *(entry.actor.name for entry in broken)):
+            self._refuse(principal, request, "own_review", "the review is closed by someone else")
+        with self._storage.write() as unit:
+            unit.changes.edit(change, review=ReviewState.CLOSED.value)
+            self._audit(unit, principal, Action.REVIEW_CLOSED, request, {"comment": comment})
+            return self._view(unit, unit.changes.get(change))
+
+    def resume(self, principal: Principal, change: int, decision: str) -> ChangeView:
+        """A human decides on a paused or stuck change.
+
+        `retry` goes on in its direction, `accept` takes what verification could not decide, `undo` turns back, and
+        `restart` turns back and lets the worker kill the server that it launched.
+        """
+        self._access.require(principal, Permission.CHANGE_APPLY)
+        with self._storage.write() as unit:
+            request = unit.changes.get(change)
+            if request.state not in (ChangeState.PAUSED, ChangeState.STUCK):
+                raise TransitionIllegal(
+                    f"change {change} is {request.state.value}: there is nothing to resume",
+                    hint=f"tritonctl change show {change}",
+                )
+            deployment = unit.environments.deployment(request.environment, request.model)
+            assert deployment is not None
+            back = decision in ("undo", "restart") or deployment.direction is Direction.BACK
+            words = {"accept": (ACCEPT,), "restart": (RESTART,)}.get(decision, ())
+            if decision == "restart" and not any(s.home for s in unit.environments.servers(request.environment)):
+                raise InvalidInput(
+                    "the server was not launched by us, so we do not kill it",
+                    hint=f"restart it yourself, then: tritonctl change resume {change} --decision retry",
+                )
+            unit.environments.guard(
+                request.environment,
+                request.model,
+                deployment.lease_token,
+                direction=(Direction.BACK if back else Direction.FORWARD).value,
+                watched_at=None,
+            )
+            unit.changes.edit(change, acknowledged=sorted({*request.acknowledged, *words}))
+            moved = unit.changes.move(change, ChangeState.UNDOING if back else ChangeState.APPLYING)
+            self._audit(unit, principal, Action.CHANGE_RESUMED, request, {"decision": decision})
+            return self._view(unit, moved)
+
+    # time
+
+    def expire(self) -> int:
+        """Close every open change whose time is over; called by the worker. How many there were."""
+        with self._storage.read() as unit:
+            due = unit.changes.expired(self._clock.now())
+        for request in due:
+            with self._storage.write() as unit:
+                if unit.changes.get(request.id).state is ChangeState.OPEN:
+                    closed = self._close(unit, request.id, ChangeState.EXPIRED, "nobody applied it in time")
+                    unit.audit.append(
+                        AuditFact(
+                            SYSTEM, Action.CHANGE_EXPIRED, _subjects(closed), {"expires_at": str(closed.expires_at)}
+                        )
+                    )
+        return len(due)
+
+    # within a transaction
+
+    def _view(self, unit: UnitOfWork, request: ChangeRequest) -> ChangeView:
+        return view(unit, request, self._clock.now())
+
+    def _open(self, unit: UnitOfWork, change: int) -> ChangeRequest:
+        request = unit.changes.get(change)
+        if request.state is not ChangeState.OPEN:
+            raise TransitionIllegal(
+                f"change {change} is {request.state.value}, not open", hint=f"tritonctl change show {change}"
+            )
+        return request
+
+    def _voted(self, unit: UnitOfWork, change: int, plan_digest: str) -> ChangeRequest:
+        request = self._open(unit, change)
+        current = unit.changes.plan(request).digest
+        if plan_digest != current:
+            raise PreconditionFailed(
+                f"change {change} has another plan now: {current}, not {plan_digest}",
+                hint=f"look at it first: tritonctl change show {change}",
+            )
+        return request
+
+    def _close(self, unit: UnitOfWork, change: int, state: ChangeState, message: str) -> ChangeRequest:
+        return unit.changes.move(change, state, message=message, finished_at=self._clock.now())
+
+    def _refuse(self, principal: Principal, request: ChangeRequest, reason: str, message: str) -> None:
+        """A refusal commits its own entry before the error is raised."""
+        with self._storage.write() as unit:
+            self._audit(unit, principal, Action.CHANGE_REFUSED, request, {"reason": reason})
+        raise PermissionDenied(f"{principal.name!r} may not do this to change {request.id}: {message}")
+
+    def _audit(
+        self,
+        unit: UnitOfWork,
+        principal: Principal,
+        action: Action,
+        request: ChangeRequest,
+        details: dict[str, Json],
+    ) -> None:
+        unit.audit.append(AuditFact(principal.actor, action, _subjects(request), details))
+
+
+def _subjects(request: ChangeRequest) -> dict[str, str]:
+    return {"environment": request.environment, "model": request.model, "change": str(request.id)}
+
+
+def _blocked(request: ChangeRequest, found: tuple[Blocker, ...]) -> ChangeBlocked:
+    listed: list[dict[str, str]] = [{"code": b.code, "message": b.message} for b in found]
+    return ChangeBlocked(
+        f"change {request.id} may not be applied: " + "; ".join(b.message for b in found),
+        hint=f"tritonctl change show {request.id}",
+        details={"blockers": [dict(item) for item in listed]},
+    )

@@ -1,0 +1,247 @@
+# Drives one active change to its end: forward to its plan, or back to its base.
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from controlplane.domain.access import SYSTEM
+from controlplane.domain.audit import Action, AuditFact
+from controlplane.domain.canonical import Json
+from controlplane.domain.catalog import Version
+from controlplane.domain.changes import ChangeRequest, ChangeState, Plan
+from controlplane.domain.environments import (
+    NOTHING,
+    Deployment,
+    Direction,
+    Environment,
+    Proof,
+    ProofStatus,
+    Revision,
+    RevisionContent,
+    ServerSpec,
+)
+from controlplane.errors import ControlPlaneError, LeaseLost, LoadUnknown, VerificationFailed
+from controlplane.services.engine import Engine, Work
+from controlplane.services.lease import Lease
+from controlplane.services.ports import Clock, Connector
+from controlplane.services.verification import Verifier
+from controlplane.storage.unit_of_work import Storage, UnitOfWork
+
+_log = logging.getLogger(__name__)
+
+ACCEPT = "inconclusive"
+"""In `acknowledged`: a human accepts what verification cannot decide."""
+RESTART = "restart_server"
+"""In `acknowledged`: a human lets us kill the server that we launched."""
+_STUCK_LOAD_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What one pass works on, read in one transaction."""
+
+    environment: Environment
+    deployment: Deployment
+    request: ChangeRequest
+    plan: Plan
+    base: RevisionContent
+    servers: tuple[ServerSpec, ...]
+
+    @property
+    def goal(self) -> RevisionContent:
+        return self.base if self.deployment.direction is Direction.BACK else self.plan.desired
+
+
+class DeploymentDriver:
+    """Used by the worker, under a lease. What it decides is guarded by the lease's token."""
+
+    def __init__(self, storage: Storage, engine: Engine, verifier: Verifier, connect: Connector, clock: Clock) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._verifier = verifier
+        self._connect = connect
+        self._clock = clock
+
+    def drive(self, lease: Lease) -> None:
+        """Until the change is applied, undone, paused or stuck. LeaseLost is not an error: another worker goes on."""
+        while (situation := self._situation(lease)) is not None:
+            try:
+                proofs = self._bring(lease, situation)
+            except LeaseLost:
+                raise
+            except ControlPlaneError as error:
+                if not self._failed(lease, situation, error):
+                    return
+                continue
+            except OSError as error:  # a full disk, a repository that went away: nothing else can be told apart here
+                if not self._failed(lease, situation, VerificationFailed(f"the repository failed: {error}")):
+                    return
+                continue
+            self._ended(lease, situation, proofs)
+            return
+
+    def _situation(self, lease: Lease) -> Situation | None:
+        """None when there is nothing to drive."""
+        with self._storage.read() as unit:
+            deployment = unit.environments.deployment(lease.environment, lease.model)
+            if deployment is None or deployment.active_change is None:
+                return None
+            request = unit.changes.get(deployment.active_change)
+            if request.state is ChangeState.PAUSED:
+                return None
+            return Situation(
+                environment=unit.environments.get(lease.environment),
+                deployment=deployment,
+                request=request,
+                plan=unit.changes.plan(request),
+                base=base_content(unit, deployment),
+                servers=unit.environments.servers(lease.environment),
+            )
+
+    def _bring(self, lease: Lease, at: Situation) -> tuple[Proof, ...]:
+        """Every server of the environment, one after the other; the proofs of all."""
+        stuck = at.request.state is ChangeState.STUCK
+        seconds = float(at.environment.policy.load_timeout_seconds)
+        work = Work(
+            lease,
+            at.request.id,
+            at.deployment.direction,
+            min(seconds, _STUCK_LOAD_SECONDS) if stuck else seconds,
+        )
+        model = lease.model
+        desired = self._engine.desired(lease.environment, model, at.goal)
+        versions = self._versions(model, at.goal)
+        before = self._versions(model, at.plan.desired if at.goal is at.base else at.base)
+        proofs: list[Proof] = []
+        for spec in at.servers:
+            target = self._connect(spec)
+            if RESTART in at.request.acknowledged and target.keeper is not None:
+                self._engine.restart(work, target, desired)
+                self._settle(lambda unit: _drop(unit, at.request, RESTART))
+            observed = self._engine.bring(work, target, desired)
+            proofs += self._verifier.verify(
+                target, model, desired=desired, observed=observed, versions=versions, before=before
+            )
+        failed = [proof for proof in proofs if proof.status is ProofStatus.FAILED]
+        if failed:
+            raise VerificationFailed(f"{failed[0].name}: {failed[0].seen}")
+        return tuple(proofs)
+
+    def _versions(self, model: str, content: RevisionContent) -> tuple[Version, ...]:
+        with self._storage.read() as unit:
+            return tuple(unit.catalog.version(model, number) for number in content.numbers)
+
+    # ends of a pass
+
+    def _failed(self, lease: Lease, at: Situation, error: ControlPlaneError) -> bool:
+        """Record a failed pass; True when there is a next one."""
+        _log.warning("a pass failed", extra={"change": at.request.id, "code": error.code, "reason": error.message})
+        back = at.deployment.direction is Direction.BACK
+        if isinstance(error, LoadUnknown) or back:
+            self._stick(lease, at, error)
+            return False
+        self._settle(lambda unit: self._turn_back(unit, lease, at, error))
+        return True
+
+    def _stick(self, lease: Lease, at: Situation, error: ControlPlaneError) -> None:
+        def settle(unit: UnitOfWork) -> None:
+            unit.environments.guard(lease.environment, lease.model, lease.token, watched_at=self._clock.now())
+            if at.request.state is ChangeState.STUCK:
+                return
+            unit.changes.move(at.request.id, ChangeState.STUCK, message=error.message)
+            unit.audit.append(_fact(at, Action.CHANGE_STUCK, {"code": error.code, "message": error.message}))
+
+        self._settle(settle)
+
+    def _turn_back(self, unit: UnitOfWork, lease: Lease, at: Situation, error: ControlPlaneError) -> None:
+        """Once per change, before the first undo effect, and never forward again."""
+        unit.environments.guard(lease.environment, lease.model, lease.token, direction=Direction.BACK.value)
+        unit.changes.move(at.request.id, ChangeState.UNDOING, message=error.message)
+        unit.audit.append(_fact(at, Action.CHANGE_TURNED_BACK, {"code": error.code, "message": error.message}))
+
+    def _ended(self, lease: Lease, at: Situation, proofs: tuple[Proof, ...]) -> None:
+        shown: list[Json] = [proof.to_json() for proof in proofs]
+        if at.deployment.direction is Direction.BACK:
+            self._settle(lambda unit: self._undone(unit, lease, at, shown))
+            return
+        unclear = [proof for proof in proofs if proof.status is ProofStatus.INCONCLUSIVE]
+        if unclear and ACCEPT not in at.request.acknowledged:
+            message = f"{unclear[0].name}: {unclear[0].seen}"
+            self._settle(lambda unit: self._pause(unit, lease, at, message, shown))
+            return
+        self._settle(lambda unit: self._record(unit, lease, at, shown))
+
+    def _pause(self, unit: UnitOfWork, lease: Lease, at: Situation, message: str, shown: list[Json]) -> None:
+        unit.environments.guard(lease.environment, lease.model, lease.token)
+        self._forward(unit, at)
+        unit.changes.move(at.request.id, ChangeState.PAUSED, message=message, proofs=shown)
+        unit.audit.append(_fact(at, Action.CHANGE_PAUSED, {"message": message}))
+
+    def _record(self, unit: UnitOfWork, lease: Lease, at: Situation, shown: list[Json]) -> None:
+        """The new revision, the closed request and the audit entry, guarded by the lease's token."""
+        number = at.deployment.revision + 1
+        unit.environments.guard(
+            lease.environment, lease.model, lease.token, revision=number, active_change=None, drift=[]
+        )
+        now = self._clock.now()
+        revision = Revision(
+            environment=lease.environment,
+            model=lease.model,
+            number=number,
+            content=at.plan.desired,
+            change=at.request.id,
+            accepted_at=now,
+            proofs=tuple(proof for proof in shown if isinstance(proof, dict)),
+        )
+        unit.environments.add_revision(revision)
+        self._forward(unit, at)
+        unit.changes.move(at.request.id, ChangeState.APPLIED, message="", proofs=shown, finished_at=now)
+        details = {
+            "revision": number,
+            "plan": at.plan.digest,
+            "base": at.plan.base_digest,
+            "content": at.plan.desired.digest,
+            "proofs": shown,
+        }
+        unit.audit.append(_fact(at, Action.CHANGE_APPLIED, details))
+
+    def _undone(self, unit: UnitOfWork, lease: Lease, at: Situation, shown: list[Json]) -> None:
+        unit.environments.guard(
+            lease.environment, lease.model, lease.token, active_change=None, direction=Direction.FORWARD.value
+        )
+        if at.request.state is ChangeState.STUCK:
+            unit.changes.move(at.request.id, ChangeState.UNDOING)
+        unit.changes.move(at.request.id, ChangeState.UNDONE, proofs=shown, finished_at=self._clock.now())
+        details: dict[str, Json] = {"revision": at.deployment.revision, "content": at.base.digest, "proofs": shown}
+        unit.audit.append(_fact(at, Action.CHANGE_UNDONE, details))
+
+    def _forward(self, unit: UnitOfWork, at: Situation) -> None:
+        """A stuck change that went on by itself passes through applying, as the table of transitions asks."""
+        if at.request.state is ChangeState.STUCK:
+            unit.changes.move(at.request.id, ChangeState.APPLYING)
+
+    def _settle(self, write: Callable[[UnitOfWork], None]) -> None:
+        with self._storage.write() as unit:
+            write(unit)
+
+
+def base_content(unit: UnitOfWork, deployment: Deployment) -> RevisionContent:
+    """Content of the deployment's current revision."""
+    if deployment.revision == 0:
+        return NOTHING
+    return unit.environments.revision(deployment.environment, deployment.model, deployment.revision).content
+
+
+def _drop(unit: UnitOfWork, request: ChangeRequest, word: str) -> None:
+    unit.changes.edit(request.id, acknowledged=[a for a in unit.changes.get(request.id).acknowledged if a != word])
+
+
+def _fact(at: Situation, action: Action, details: dict[str, Any]) -> AuditFact:
+    subjects = {
+        "environment": at.request.environment,
+        "model": at.request.model,
+        "change": str(at.request.id),
+    }
+    return AuditFact(SYSTEM, action, subjects, details)

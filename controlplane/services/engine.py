@@ -1,0 +1,239 @@
+# The only engine: brings one model on one server to what is desired, effect by journalled effect.
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controlplane.domain.artifacts import Manifest
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.changes import JournalEntry
+from controlplane.domain.config_readback import mismatches
+from controlplane.domain.config_revision import revision_config
+from controlplane.domain.converge import FILE_EFFECTS, Desired, Effect, Observed, Step, converge
+from controlplane.domain.environments import Direction, RevisionContent
+from controlplane.errors import (
+    ArtifactCorrupt,
+    ConfigInvalid,
+    ControlPlaneError,
+    LoadFailed,
+    LoadUnknown,
+    OperationTimedOut,
+    ServerUnreachable,
+    VerificationFailed,
+)
+from controlplane.services.lease import Lease
+from controlplane.services.ports import ArtifactStore, Clock, ConfigCodec, Target
+from controlplane.storage.unit_of_work import Storage, UnitOfWork
+
+_PASSES = 4
+_FENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_RETRY_SECONDS = 0.5
+
+Boundary = Callable[[str], None]
+"""Called before and after every external effect with its name; the fault tests kill, stop and fail the worker there."""
+
+
+def no_boundary(_name: str) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """For whom effects are made: the lease that guards them, and what the journal says of them."""
+
+    lease: Lease
+    change: int | None
+    direction: Direction
+    load_seconds: float
+
+
+class Engine:
+    """Holds no state between calls: everything that decides is observed or in the database."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        artifacts: ArtifactStore,
+        codec: ConfigCodec,
+        clock: Clock,
+        *,
+        boundary: Boundary = no_boundary,
+    ) -> None:
+        self._storage = storage
+        self._artifacts = artifacts
+        self._codec = codec
+        self._clock = clock
+        self._boundary = boundary
+
+    def desired(self, environment: str, model: str, content: RevisionContent) -> Desired:
+        """Manifests and rendered config of a content. Raises ArtifactCorrupt when the catalog no longer has its bytes."""
+        with self._storage.read() as unit:
+            serving = {ref.number: (ref.artifact, unit.catalog.version(model, ref.number)) for ref in content.versions}
+            retained = _retained(unit, environment, model)
+        for number, (artifact, version) in serving.items():
+            if version.artifact != artifact:
+                raise ArtifactCorrupt(f"version {number} of {model!r} is {version.artifact}, not {artifact}")
+        config = None if content.config is None else revision_config(content.config, content.numbers)
+        return Desired(
+            config=None if config is None else self._codec.check(config),
+            serving={number: version.manifest for number, (_, version) in serving.items()},
+            retained=retained,
+        )
+
+    def observe(self, target: Target, model: str, desired: Desired) -> Observed:
+        """Files first, then the server. Raises ServerUnreachable or ServerRefused."""
+        files = target.repository.observe(model)
+        versions = tuple(target.server.versions(model))
+        different: tuple[str, ...] = ()
+        if desired.config is not None and any(v.state == "READY" for v in versions):
+            reported = target.server.config(model)
+            if reported is not None:
+                different = tuple(f"{m.path}: {m.old} became {m.new}" for m in mismatches(desired.config, reported))
+        with self._storage.read() as unit:
+            loaded_ns = unit.environments.loaded_ns(target.spec.name, model)
+        return Observed(files, self._parsed(files.config_text), versions, different, loaded_ns)
+
+    def bring(self, work: Work, target: Target, desired: Desired) -> Observed:
+        """Make the server be what is desired, and return what was observed at the end.
+
+        Waits for a server that does not answer, up to the load deadline. Raises LoadFailed, LoadUnknown, ServerError,
+        LeaseLost and ArtifactCorrupt; what was done stays done and is journalled.
+        """
+        patience = time.monotonic() + work.load_seconds
+        passes = 0
+        while passes < _PASSES:
+            try:
+                observed = self.observe(target, work.lease.model, desired)
+                steps = converge(observed, desired)
+                if not steps:
+                    return observed
+                passes += 1
+                for step in steps:
+                    self.effect(work, target, step, desired)
+            except ServerUnreachable:
+                if time.monotonic() >= patience:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+        left = "; ".join(step.because for step in steps)
+        raise VerificationFailed(f"after {_PASSES} passes it is still not as desired: {left}")
+
+    def restart(self, work: Work, target: Target, desired: Desired) -> None:
+        """Kill a server that we launched, put the files right while it is down, and let it start on them."""
+        assert target.keeper is not None
+        self.effect(work, target, Step(Effect.KILL_SERVER, "a load never returned"), desired)
+        files = target.repository.observe(work.lease.model)
+        for step in converge(Observed(files, self._parsed(files.config_text), (), (), None), desired):
+            if step.effect in FILE_EFFECTS:
+                self.effect(work, target, step, desired)
+        self.effect(work, target, Step(Effect.RELEASE_SERVER, "files are right"), desired)
+
+    def effect(self, work: Work, target: Target, step: Step, desired: Desired) -> None:
+        """One effect: journalled before, fenced while, journalled after."""
+        model = work.lease.model
+        if step.effect in FILE_EFFECTS and self._load_unresolved(target, model):
+            self._resolve_load(work, target, desired)
+        entry = self._start(work, target, step)
+        name = f"{work.direction.value} {step.effect.value}"
+        newest_ns: int | None = None
+        try:
+            self._boundary(f"before {name}")
+            with target.repository.fence(model, work.lease.token, wait_seconds=_FENCE_SECONDS):
+                if step.effect is Effect.LOAD:
+                    newest_ns = target.repository.observe(model).newest_ns
+                self._perform(work, target, step, desired)
+            self._boundary(f"after {name}")
+        except ControlPlaneError as error:
+            with self._storage.write() as unit:
+                unit.changes.finish(entry, self._clock.now(), error)
+            raise
+        with self._storage.write() as unit:
+            unit.environments.guard(work.lease.environment, model, work.lease.token)
+            unit.changes.finish(entry, self._clock.now())
+            if step.effect in (Effect.LOAD, Effect.REMOVE_MODEL, Effect.KILL_SERVER):
+                unit.environments.set_loaded_ns(target.spec.name, model, newest_ns, self._clock.now())
+
+    def _perform(self, work: Work, target: Target, step: Step, desired: Desired) -> None:
+        model, repository = work.lease.model, target.repository
+        match step.effect:
+            case Effect.WRITE_VERSION:
+                assert step.version is not None
+                repository.write_version(model, step.version, desired.serving[step.version], self._artifacts)
+            case Effect.REMOVE_VERSION:
+                assert step.version is not None
+                repository.remove_version(model, step.version)
+            case Effect.WRITE_CONFIG:
+                assert desired.config is not None
+                repository.write_config(model, self._codec.render(desired.config))
+            case Effect.REMOVE_STRAYS:
+                repository.remove_strays(model)
+            case Effect.REMOVE_MODEL:
+                repository.remove_model(model)
+            case Effect.TOUCH:
+                repository.touch(model)
+            case Effect.LOAD:
+                target.server.load(model, deadline_seconds=work.load_seconds)
+            case Effect.UNLOAD:
+                self._unload(work, target)
+            case Effect.KILL_SERVER:
+                assert target.keeper is not None
+                target.keeper.kill()
+            case Effect.RELEASE_SERVER:
+                assert target.keeper is not None
+                target.keeper.release()
+
+    def _unload(self, work: Work, target: Target) -> None:
+        """Unload returns at once in Triton; ours returns when no version takes requests any more."""
+        target.server.unload(work.lease.model)
+        deadline = time.monotonic() + work.load_seconds
+        while any(v.state in ("READY", "LOADING") for v in target.server.versions(work.lease.model)):
+            if time.monotonic() > deadline:
+                raise OperationTimedOut(f"{work.lease.model!r} is still served {work.load_seconds:.0f} s after unload")
+            time.sleep(_POLL_SECONDS)
+
+    def _start(self, work: Work, target: Target, step: Step) -> int:
+        with self._storage.write() as unit:
+            unit.environments.guard(work.lease.environment, work.lease.model, work.lease.token)
+            return unit.changes.start(
+                JournalEntry(
+                    environment=work.lease.environment,
+                    model=work.lease.model,
+                    change=work.change,
+                    server=target.spec.name,
+                    direction=work.direction,
+                    effect=step.effect.value,
+                    version=step.version,
+                    because=step.because,
+                    lease_token=work.lease.token,
+                    started_at=self._clock.now(),
+                )
+            )
+
+    def _load_unresolved(self, target: Target, model: str) -> bool:
+        with self._storage.read() as unit:
+            return unit.changes.unresolved_load(target.spec.name, model)
+
+    def _resolve_load(self, work: Work, target: Target, desired: Desired) -> None:
+        """Wait for a load whose end we do not know: Triton joins a second load of the same model to the first."""
+        try:
+            self.effect(work, target, Step(Effect.LOAD, "an earlier load has no known end"), desired)
+        except LoadUnknown:
+            raise
+        except LoadFailed:
+            return  # it has ended, which is all that was asked
+
+    def _parsed(self, text: str | None) -> JsonObject | None:
+        if text is None:
+            return None
+        try:
+            return self._codec.parse(text)
+        except ConfigInvalid:
+            return None
+
+
+def _retained(unit: UnitOfWork, environment: str, model: str) -> dict[int, Manifest]:
+    """Manifests of every version that an accepted revision names: their directories are rollback points."""
+    revisions = unit.environments.revisions(environment, model)
+    numbers = {ref.number for revision in revisions for ref in revision.content.versions}
+    return {number: unit.catalog.version(model, number).manifest for number in sorted(numbers)}

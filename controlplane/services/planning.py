@@ -1,0 +1,317 @@
+# From a wish to a plan: the desired revision, its difference from the base, what it costs, its gates.
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.catalog import Version
+from controlplane.domain.changes import ChangeKind, ChangeRequest, GateResult, Plan
+from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, diff, impact
+from controlplane.domain.config_lint import Finding, Severity, lint
+from controlplane.domain.environments import NOTHING, Deployment, RevisionContent, VersionRef
+from controlplane.domain.policies import Policy
+from controlplane.domain.servers import HostFacts
+from controlplane.errors import ConfigInvalid, Conflict, InvalidInput, NotFound
+from controlplane.services.deployments import base_content
+from controlplane.services.ports import ConfigCodec, ConfigGenerator
+from controlplane.storage.unit_of_work import Storage, UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A wish. What is not said stays as it is in the current revision.
+
+    `config` is a whole tree, `generate` asks for one made from the highest version; `sets` are (path, text) and `unsets`
+    paths, applied after it, in order. `from_environment` takes another environment's current revision as it stands.
+    `revision` is the target of a rollback, None for the last good one.
+    """
+
+    environment: str
+    model: str
+    reason: str
+    hypothesis: str = ""
+    expected_effect: str = ""
+    versions: tuple[int, ...] | None = None
+    config: JsonObject | None = None
+    generate: bool = False
+    sets: tuple[tuple[str, str], ...] = ()
+    unsets: tuple[str, ...] = ()
+    undeploy: bool = False
+    from_environment: str | None = None
+    reconcile: bool = False
+    acknowledge: tuple[str, ...] = ()
+    rollback: bool = False
+    revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan that has no request yet."""
+
+    kind: ChangeKind
+    reason: str
+    base_revision: int
+    base: RevisionContent
+    desired: RevisionContent
+    impact: Impact
+    policy: Policy
+    diff: tuple[FieldChange, ...]
+    gates: tuple[GateResult, ...]
+    notes: tuple[str, ...]
+
+    def plan(self, change: int, number: int, made_by: str, now: datetime) -> Plan:
+        return Plan(
+            change=change,
+            number=number,
+            base_revision=self.base_revision,
+            base_digest=self.base.digest,
+            desired=self.desired,
+            reason=self.reason,
+            kind=self.kind,
+            reload_class=self.impact.reload_class.value,
+            clauses=self.policy.clauses(),
+            diff=tuple({"path": c.path, "old": c.old, "new": c.new} for c in self.diff),
+            gates=self.gates,
+            notes=self.notes,
+            made_by=made_by,
+            made_at=now,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What a draft stands on, read in one transaction."""
+
+    policy: Policy
+    deployment: Deployment | None
+    content: RevisionContent
+    versions: dict[int, Version]
+    other: RevisionContent | None
+    target: RevisionContent | None
+
+
+class Planner:
+    """Reads, computes, writes nothing."""
+
+    def __init__(self, storage: Storage, codec: ConfigCodec, generate: ConfigGenerator, host: HostFacts | None) -> None:
+        self._storage = storage
+        self._codec = codec
+        self._generate = generate
+        self._host = host
+
+    def draft(self, wish: Proposal) -> Draft:
+        """Raises ConfigInvalid with every finding when Triton would refuse the result, and Conflict when nothing would
+        change."""
+        if not wish.reason.strip():
+            raise InvalidInput("a change needs a reason", hint="--reason 'what for'")
+        base = self._read(wish)
+        if wish.rollback:
+            assert base.target is not None
+            return self._finish(ChangeKind.ROLLBACK, wish.reason, base, base.target, ())
+        if wish.reconcile:
+            return self._finish(ChangeKind.RECONCILE, wish.reason, base, base.content, ())
+        desired, notes = self._desired(wish, base)
+        if desired.digest == base.content.digest:
+            raise Conflict(
+                f"{wish.model!r} in {wish.environment!r} is already like this: nothing would change",
+                hint=f"tritonctl deployment show {wish.model} --env {wish.environment}",
+            )
+        return self._finish(ChangeKind.CHANGE, wish.reason, base, desired, notes)
+
+    def again(self, request: ChangeRequest, plan: Plan, edits: Proposal | None) -> Draft:
+        """The plan of the same request on the current base: with edits as if it were asked anew, else the same content."""
+        if edits is not None and request.kind is ChangeKind.CHANGE:
+            return self.draft(edits)
+        reason = edits.reason if edits is not None else request.reason
+        base = self._read(Proposal(request.environment, request.model, reason))
+        desired = base.content if request.kind is ChangeKind.RECONCILE else plan.desired
+        return self._finish(request.kind, reason, base, desired, plan.notes)
+
+    def _read(self, wish: Proposal) -> _Base:
+        with self._storage.read() as unit:
+            environment = unit.environments.get(wish.environment)
+            if not unit.environments.servers(wish.environment):
+                raise NotFound(
+                    f"environment {wish.environment!r} has no server",
+                    hint=f"tritonctl server add NAME --env {wish.environment} --address … --repository …",
+                )
+            versions = {v.number: v for v in unit.catalog.versions(wish.model)}
+            deployment = unit.environments.deployment(wish.environment, wish.model)
+            content = NOTHING if deployment is None else base_content(unit, deployment)
+            if deployment is None and (wish.rollback or wish.reconcile or wish.undeploy):
+                raise NotFound(f"{wish.model!r} was never deployed in {wish.environment!r}")
+            target = _target(unit, deployment, content, wish.revision) if wish.rollback and deployment else None
+            return _Base(environment.policy, deployment, content, versions, _other(unit, wish), target)
+
+    def _desired(self, wish: Proposal, base: _Base) -> tuple[RevisionContent, tuple[str, ...]]:
+        if wish.undeploy:
+            return NOTHING, ()
+        start = base.other or base.content
+        notes: list[str] = []
+        refs = start.versions
+        if wish.versions is not None:
+            refs = tuple(self._ref(base, number, wish) for number in sorted(set(wish.versions)))
+            refs, warm = _kept_warm(base, refs)
+            notes += warm
+        if not refs:
+            raise InvalidInput("no version is named", hint=f"--version N; see: tritonctl model versions {wish.model}")
+        config = self._config(wish, base, start, refs, notes)
+        for path, text in wish.sets:
+            config = self._codec.set(config, path, text)
+        for path in wish.unsets:
+            config = self._codec.unset(config, path)
+        return RevisionContent(refs, self._codec.check(config)), tuple(notes)
+
+    def _config(
+        self, wish: Proposal, base: _Base, start: RevisionContent, refs: Sequence[VersionRef], notes: list[str]
+    ) -> JsonObject:
+        highest = base.versions[refs[-1].number]
+        if wish.config is not None:
+            config = dict(self._codec.check(wish.config))
+            if config.pop("version_policy", None) is not None:
+                notes.append("version_policy was left out: the versions of the revision decide it")
+            return config
+        if not wish.generate and start.config is not None:
+            return start.config
+        if highest.config is not None:
+            notes.append(f"the config is the one that version {highest.number} was registered with")
+            return {key: value for key, value in highest.config.items() if key != "version_policy"}
+        notes.append(f"the config was generated for version {highest.number}")
+        return self._generate(highest)
+
+    def _ref(self, base: _Base, number: int, wish: Proposal) -> VersionRef:
+        version = base.versions.get(number)
+        if version is None:
+            known = ", ".join(str(n) for n in sorted(base.versions)) or "none"
+            raise NotFound(
+                f"{wish.model!r} has no version {number} (it has {known})",
+                hint=f"tritonctl model register {wish.model} FILE --version {number}",
+            )
+        return VersionRef(number, version.artifact)
+
+    def _finish(
+        self, kind: ChangeKind, reason: str, base: _Base, desired: RevisionContent, notes: tuple[str, ...]
+    ) -> Draft:
+        numbers = {*desired.numbers, *base.content.numbers}
+        interfaces = {
+            n: v.inspection.signature.interface()
+            for n, v in base.versions.items()
+            if n in numbers and v.inspection.signature is not None
+        }
+        found = impact(base.content, desired, interfaces)
+        findings = self._findings(base, desired) if kind is ChangeKind.CHANGE else ()
+        refused = [finding for finding in findings if finding.severity is Severity.REFUSED]
+        if refused:
+            raise ConfigInvalid(
+                "the config would be refused: " + "; ".join(f"{f.path}: {f.message}" for f in refused),
+                hint=refused[0].hint,
+                details={"findings": [{"code": f.code, "path": f.path, "message": f.message} for f in refused]},
+            )
+        regrets = tuple(f"{f.path}: {f.message}" for f in findings if f.severity is Severity.REGRET)
+        return Draft(
+            kind=kind,
+            reason=reason,
+            base_revision=0 if base.deployment is None else base.deployment.revision,
+            base=base.content,
+            desired=desired,
+            impact=found,
+            policy=base.policy,
+            diff=content_diff(base.content, desired),
+            gates=self._gates(base, desired, found, regrets) if kind is ChangeKind.CHANGE else (),
+            notes=(*notes, *found.reasons, *regrets),
+        )
+
+    def _findings(self, base: _Base, desired: RevisionContent) -> tuple[Finding, ...]:
+        if desired.config is None:
+            return ()
+        inspections = [base.versions[number].inspection for number in desired.numbers]
+        signatures = [inspection.signature for inspection in inspections if inspection.signature is not None]
+        return lint(desired.config, signatures=signatures, host=self._host)
+
+    def _gates(
+        self, base: _Base, desired: RevisionContent, found: Impact, regrets: tuple[str, ...]
+    ) -> tuple[GateResult, ...]:
+        results = []
+        for name in base.policy.gates:
+            outcome, message = "passed", "nothing found"
+            if name == "no_regrets" and regrets:
+                outcome, message = "failed", "; ".join(regrets)
+            if name == "compatible" and found.reload_class is ReloadClass.BREAKS_CLIENTS:
+                outcome, message = "failed", "; ".join(found.reasons)
+            if name == "golden":
+                without = [n for n in desired.numbers if base.versions[n].inspection.golden is None]
+                if without:
+                    outcome, message = "failed", f"version {without[0]} has no recorded inferences"
+            if name == "headroom":
+                outcome, message = self._headroom(base, desired)
+            results.append(GateResult(name, outcome, message))
+        return tuple(results)
+
+    def _headroom(self, base: _Base, desired: RevisionContent) -> tuple[str, str]:
+        """Weights of old and new side by side against half of the host's memory: activations need the rest."""
+        if self._host is None:
+            return "inconclusive", "the memory of the server's host is not known"
+        numbers = [*base.content.numbers, *desired.numbers]
+        size = sum(base.versions[number].manifest.size for number in numbers)
+        room = self._host.memory_bytes // 2
+        words = f"old and new weigh {size} bytes together, half of the memory is {room}"
+        return ("passed" if size <= room else "failed"), words
+
+
+def content_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChange, ...]:
+    """Versions first, then the config's fields; a config that comes or goes is one difference."""
+    before, after = ({ref.number: ref.artifact for ref in side.versions} for side in (old, new))
+    found = [
+        FieldChange(f"versions[{number}]", before.get(number), after.get(number))
+        for number in sorted({*before, *after})
+        if before.get(number) != after.get(number)
+    ]
+    if old.config is not None and new.config is not None:
+        return (*found, *diff(old.config, new.config))
+    if old.config != new.config:
+        found.append(FieldChange("config", old.config, new.config))
+    return tuple(found)
+
+
+def _kept_warm(base: _Base, refs: tuple[VersionRef, ...]) -> tuple[tuple[VersionRef, ...], list[str]]:
+    """Policy `keep_warm`: the version that served until now stays loaded below a single new, higher one."""
+    if not base.policy.keep_warm or len(refs) != 1 or not base.content.versions:
+        return refs, []
+    previous = base.content.versions[-1]
+    if previous.number >= refs[0].number:
+        return refs, []
+    return (previous, *refs), [
+        f"version {previous.number} stays loaded (keep_warm): rolling back drops {refs[0].number}"
+    ]
+
+
+def _other(unit: UnitOfWork, wish: Proposal) -> RevisionContent | None:
+    if wish.from_environment is None:
+        return None
+    deployment = unit.environments.deployment(wish.from_environment, wish.model)
+    if deployment is None or deployment.revision == 0:
+        raise NotFound(f"{wish.model!r} is not deployed in {wish.from_environment!r}")
+    return base_content(unit, deployment)
+
+
+def _target(unit: UnitOfWork, deployment: Deployment, content: RevisionContent, number: int | None) -> RevisionContent:
+    """The content of the revision to go back to."""
+    if number == 0:
+        return NOTHING
+    if number is not None:
+        found = unit.environments.revision(deployment.environment, deployment.model, number).content
+        if found.digest == content.digest and deployment.active_change is None and not deployment.drift:
+            raise Conflict(f"revision {number} is what {deployment.model!r} is at already")
+        return found
+    if deployment.active_change is not None:
+        return content
+    bad = unit.changes.rolled_back_digests(deployment.environment, deployment.model)
+    for revision in unit.environments.revisions(deployment.environment, deployment.model):
+        if revision.number < deployment.revision and revision.content.digest not in {content.digest, *bad}:
+            return revision.content
+    raise NotFound(
+        f"{deployment.model!r} in {deployment.environment!r} has no earlier revision that was not rolled back",
+        hint=f"name one with --to N; see: tritonctl revision list {deployment.model} --env {deployment.environment}",
+    )

@@ -1,0 +1,120 @@
+# What is shown after a load: files, times, read-back, recorded inferences, every instance.
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controlplane.domain.catalog import GoldenMode, Version
+from controlplane.domain.converge import Desired, Observed
+from controlplane.domain.environments import Proof, ProofStatus
+from controlplane.domain.golden import GoldenCase, GoldenOutcome, GoldenVerdict, distinguishes, judge
+from controlplane.errors import InferenceFailed
+from controlplane.services.ports import GoldenReader, Prober, Target
+
+_INFER_SECONDS = 30.0
+_PROBE_SECONDS = 30.0
+_STATUS = {
+    GoldenOutcome.PASSED: ProofStatus.SHOWN,
+    GoldenOutcome.FAILED: ProofStatus.FAILED,
+    GoldenOutcome.INCONCLUSIVE: ProofStatus.INCONCLUSIVE,
+}
+
+
+class Verifier:
+    """Asks a live server; writes nothing."""
+
+    def __init__(self, read_golden: GoldenReader, probe: Prober) -> None:
+        self._read_golden = read_golden
+        self._probe = probe
+
+    def verify(
+        self,
+        target: Target,
+        model: str,
+        *,
+        desired: Desired,
+        observed: Observed,
+        versions: Sequence[Version],
+        before: Sequence[Version],
+    ) -> tuple[Proof, ...]:
+        """Every proof of one server, in the order in which they build on each other.
+
+        `observed` is what convergence ended with; `versions` are those that serve now and `before` those that served
+        until now. Raises ServerUnreachable and the like; an answer that is wrong is a FAILED proof, not an error.
+        """
+        if desired.config is None:
+            return (Proof("absent", ProofStatus.SHOWN, "no files and no version served"),)
+        proofs = [
+            Proof("files", ProofStatus.SHOWN, _files(desired)),
+            Proof("load", ProofStatus.SHOWN, f"loaded after the newest file time ({observed.files.newest_ns} ns)"),
+            Proof("config", ProofStatus.SHOWN, "the loaded config is the one that was written, field by field"),
+        ]
+        for version in versions:
+            proofs += self._version(target, model, version, before)
+        return tuple(proofs)
+
+    def answers(self, target: Target, model: str, version: Version) -> Proof:
+        """Whether one version answers its recorded inferences."""
+        name = f"answers of version {version.number}"
+        golden = version.inspection.golden
+        if golden is None:
+            return Proof(name, ProofStatus.SKIPPED, "digest only: no recorded inferences")
+        cases = self._read_golden(golden)
+        hits = target.server.cache_hits(model, version.number)
+        for index, case in enumerate(cases):
+            try:
+                verdict = self._ask(target, model, version, case)
+            except InferenceFailed as error:
+                return Proof(name, ProofStatus.FAILED, f"case {index}: {error.message}")
+            if verdict.outcome is not GoldenOutcome.PASSED:
+                return Proof(name, _STATUS[verdict.outcome], f"case {index}: {verdict.message}")
+        if target.server.cache_hits(model, version.number) != hits:
+            return Proof(name, ProofStatus.SKIPPED, f"{len(cases)} cases agree, but the response cache answered some")
+        return Proof(name, ProofStatus.SHOWN, f"{len(cases)} recorded cases agree ({golden.mode.value})")
+
+    def instances(self, target: Target, model: str, version: Version) -> Proof:
+        """Whether every instance of a version answers."""
+        name = f"instances of version {version.number}"
+        config = target.server.config(model)
+        golden = version.inspection.golden
+        if config is None or golden is None or golden.mode is GoldenMode.SEQUENCE:
+            return Proof(name, ProofStatus.SKIPPED, "no recorded input to probe instances with")
+        inputs = self._read_golden(golden)[0].inputs
+        return self._probe(target.server, model, version.number, config=config, inputs=inputs, seconds=_PROBE_SECONDS)
+
+    def _version(self, target: Target, model: str, version: Version, before: Sequence[Version]) -> list[Proof]:
+        answers = self.answers(target, model, version)
+        proofs = [answers]
+        if answers.status in (ProofStatus.SHOWN, ProofStatus.SKIPPED):
+            proofs.append(self.instances(target, model, version))
+        if answers.status is ProofStatus.SHOWN:
+            proofs += [self._told_apart(version, old) for old in before if old.artifact != version.artifact]
+        return proofs
+
+    def _told_apart(self, version: Version, old: Version) -> Proof:
+        """Whether the inputs that were asked tell this version from one that served before."""
+        name = f"version {version.number} told from version {old.number}"
+        golden, old_golden = version.inspection.golden, old.inspection.golden
+        if golden is None or old_golden is None:
+            return Proof(name, ProofStatus.SKIPPED, "digest only: no recorded inferences")
+        recorded = (old_golden, self._read_golden(old_golden)), (golden, self._read_golden(golden))
+        cases = distinguishes(*recorded)
+        if not cases:
+            return Proof(name, ProofStatus.SKIPPED, "both give the same answers to the recorded inputs")
+        return Proof(name, ProofStatus.SHOWN, f"{len(cases)} recorded inputs have different answers")
+
+    def _ask(self, target: Target, model: str, version: Version, case: GoldenCase) -> GoldenVerdict:
+        golden = version.inspection.golden
+        assert golden is not None
+        outputs = target.server.infer(
+            model,
+            case.inputs,
+            version=version.number,
+            outputs=tuple(case.outputs),
+            deadline_seconds=_INFER_SECONDS,
+        )
+        return judge(golden, case, outputs)
+
+
+def _files(desired: Desired) -> str:
+    parts = [f"version {n} is {manifest.digest}" for n, manifest in sorted(desired.serving.items())]
+    return "hashed in the repository: " + ", ".join(parts)

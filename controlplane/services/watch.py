@@ -1,0 +1,115 @@
+# Watches deployments: heals accepted content that is not served, reports everything else as drift.
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from controlplane.domain.access import SYSTEM
+from controlplane.domain.audit import Action, AuditFact
+from controlplane.domain.canonical import Json
+from controlplane.domain.catalog import Version
+from controlplane.domain.converge import Desired, Effect, Observed, Step, differences, file_differences
+from controlplane.domain.environments import Deployment, Direction, ProofStatus
+from controlplane.errors import ControlPlaneError, ServerUnreachable
+from controlplane.services.deployments import base_content
+from controlplane.services.engine import Engine, Work
+from controlplane.services.lease import Lease
+from controlplane.services.ports import Clock, Connector, Target
+from controlplane.services.verification import Verifier
+from controlplane.storage.unit_of_work import Storage
+
+_log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Used by the worker, under a lease, on deployments that no change is active on and that have a revision: what lies
+    in a repository before the first one is to be adopted, or not ours."""
+
+    def __init__(self, storage: Storage, engine: Engine, verifier: Verifier, connect: Connector, clock: Clock) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._verifier = verifier
+        self._connect = connect
+        self._clock = clock
+
+    def watch(self, lease: Lease) -> None:
+        """One look at every server of the deployment; heals or reports, and says when it looked."""
+        with self._storage.read() as unit:
+            deployment = unit.environments.deployment(lease.environment, lease.model)
+            if deployment is None or deployment.active_change is not None:
+                return
+            content = base_content(unit, deployment)
+            policy = unit.environments.get(lease.environment).policy
+            servers = unit.environments.servers(lease.environment)
+            versions = tuple(unit.catalog.version(lease.model, number) for number in content.numbers)
+        work = Work(lease, None, Direction.FORWARD, float(policy.load_timeout_seconds))
+        desired = self._engine.desired(lease.environment, lease.model, content)
+        drift: list[str] = []
+        try:
+            for spec in servers:
+                drift += self._look(work, self._connect(spec), desired, versions)
+        except ServerUnreachable as error:
+            _log.warning("a server does not answer", extra={"code": error.code, "reason": error.message})
+            drift = list(deployment.drift)
+        self._report(lease, deployment, drift)
+
+    def _look(self, work: Work, target: Target, desired: Desired, versions: tuple[Version, ...]) -> list[str]:
+        model = work.lease.model
+        observed = self._engine.observe(target, model, desired)
+        if desired.config is None or file_differences(observed, desired) or observed.mismatches:
+            return list(differences(observed, desired))
+        if not frozenset(desired.serving) <= observed.ready:
+            if any(v.state == "LOADING" for v in observed.versions):
+                return []
+            return self._heal(work, target, desired, observed, "accepted content was not served")
+        if differences(observed, desired):
+            return list(differences(observed, desired))
+        return self._ask(work, target, desired, observed, versions)
+
+    def _ask(
+        self, work: Work, target: Target, desired: Desired, observed: Observed, versions: tuple[Version, ...]
+    ) -> list[str]:
+        """Everything says READY: do the instances answer, and with the recorded answers?"""
+        model = work.lease.model
+        for version in versions:
+            proof = self._verifier.instances(target, model, version)
+            if proof.status is ProofStatus.FAILED:
+                proof = self._verifier.instances(target, model, version)  # a single lost probe is no reason to reload
+            if proof.status is ProofStatus.FAILED:
+                return self._heal(work, target, desired, observed, proof.seen)
+            answers = self._verifier.answers(target, model, version)
+            if answers.status is ProofStatus.FAILED:
+                return [f"{answers.name}: {answers.seen}"]
+        return []
+
+    def _heal(self, work: Work, target: Target, desired: Desired, observed: Observed, why: str) -> list[str]:
+        """Load the accepted bytes again; a full reload where the server believes that it serves them."""
+        model, before = work.lease.model, self._clock.now()
+        try:
+            if observed.ready:
+                self._engine.effect(work, target, Step(Effect.TOUCH, why), desired)
+            self._engine.effect(work, target, Step(Effect.LOAD, why), desired)
+        except ControlPlaneError as error:
+            return [f"not served, and healing failed: {error.message}"]
+        self._kill_stale(target, model, before)
+        details: dict[str, Json] = {"server": target.spec.name, "why": why}
+        subjects = {"environment": work.lease.environment, "model": model}
+        with self._storage.write() as unit:
+            unit.audit.append(AuditFact(SYSTEM, Action.DEPLOYMENT_HEALED, subjects, details))
+        return []
+
+    def _kill_stale(self, target: Target, model: str, before: datetime) -> None:
+        """A hung backend process never drains, so the reload leaves it behind; on a server that we launched it goes."""
+        if target.keeper is not None:
+            target.keeper.kill_stale_backends(model, before)
+
+    def _report(self, lease: Lease, deployment: Deployment, drift: list[str]) -> None:
+        with self._storage.write() as unit:
+            unit.environments.guard(
+                lease.environment, lease.model, lease.token, drift=drift, watched_at=self._clock.now()
+            )
+            if drift != list(deployment.drift):
+                found: list[Json] = list(drift)
+                subjects = {"environment": lease.environment, "model": lease.model}
+                action = Action.DEPLOYMENT_DRIFTED if drift else Action.DEPLOYMENT_RECONCILED
+                unit.audit.append(AuditFact(SYSTEM, action, subjects, {"drift": found}))

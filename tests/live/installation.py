@@ -1,0 +1,137 @@
+# A whole installation around a live server: database, artifacts, people, services and worker, as wiring joins them.
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from clients.inference import InferenceClient
+from controlplane.domain.access import Principal, PrincipalKind, Role
+from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.catalog import Version
+from controlplane.domain.changes import ChangeState
+from controlplane.services.access import AccessService
+from controlplane.services.catalog import CatalogService, Registration
+from controlplane.services.change_views import ChangeView
+from controlplane.services.changes import ChangeService
+from controlplane.services.engine import Boundary, no_boundary
+from controlplane.services.environments import EnvironmentService
+from controlplane.services.planning import Proposal
+from controlplane.settings import Settings, load_settings
+from controlplane.storage.database import Database
+from controlplane.storage.unit_of_work import Storage
+from controlplane.triton.onnx_graph import OnnxInspector
+from controlplane.wiring import SystemClock, build_changes, build_worker, open_artifacts
+from controlplane.worker import Worker
+from tests.live.onnx_graphs import parse
+from tests.live.servers import LiveTriton
+
+ENV = "live"
+
+
+@dataclass
+class Installation:
+    settings: Settings
+    storage: Storage
+    triton: LiveTriton
+    people: dict[str, Principal] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clock = SystemClock()
+        self.access = AccessService(self.storage, self.clock)
+        self.artifacts = open_artifacts(self.settings)
+        self.catalog = CatalogService(self.storage, self.access, self.artifacts, OnnxInspector(), self.clock)
+        self.environments = EnvironmentService(self.storage, self.access, self.clock)
+        self.changes: ChangeService = build_changes(self.storage, self.access)
+
+    def __getitem__(self, name: str) -> Principal:
+        return self.people[name]
+
+    def worker(self, name: str = "worker", *, boundary: Boundary = no_boundary) -> Worker:
+        return build_worker(self.settings, self.storage, name=name, boundary=boundary)
+
+    def register(self, model: str, factor: float, *, number: int | None = None, slow: str = "") -> Version:
+        """A version that answers `x * factor`, batchable, FP32 [-1, 4]."""
+        graph = parse(f"m (float[N,4] x) => (float[N,4] y) <float f = {{{factor}}}> {{ y = Mul(x, f) }}")
+        data = graph.SerializeToString()
+        digest, size = self.artifacts.add_stream([data])
+        manifest = Manifest((FileEntry("model.onnx", size, digest),))
+        return self.catalog.register_version(self["author"], Registration(model, manifest, number))
+
+    def config(self, model: str, **extra: object) -> JsonObject:
+        return {
+            "name": model,
+            "backend": "onnxruntime",
+            "max_batch_size": 8,
+            "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["4"]}],
+            "output": [{"name": "y", "data_type": "TYPE_FP32", "dims": ["4"]}],
+            "instance_group": [{"name": f"{model}_cpu", "kind": "KIND_CPU", "count": 1}],
+            "parameters": {"intra_op_thread_count": {"string_value": "1"}},
+            **extra,  # type: ignore[dict-item]
+        }
+
+    def propose(self, model: str, *, reason: str = "test", **wish: object) -> ChangeView:
+        return self.changes.propose(self["author"], Proposal(ENV, model, reason, **wish))  # type: ignore[arg-type]
+
+    def start(self, view: ChangeView) -> ChangeView:
+        """Approve and apply; the worker has not done anything yet."""
+        if view.needed > len(view.counted):
+            self.changes.approve(self["approver"], view.request.id, view.plan.digest, "seen")
+        return self.changes.apply(self["author"], view.request.id)
+
+    def finish(self, view: ChangeView, worker: Worker | None = None, passes: int = 20) -> ChangeView:
+        """Let a worker drive until the change rests."""
+        worker = worker or self.worker()
+        for _ in range(passes):
+            worker.once()
+            seen = self.show(view)
+            if seen.request.state not in (ChangeState.APPLYING, ChangeState.UNDOING):
+                return seen
+        return self.show(view)
+
+    def deploy(self, model: str, **wish: object) -> ChangeView:
+        return self.finish(self.start(self.propose(model, **wish)))
+
+    def show(self, view: ChangeView) -> ChangeView:
+        return self.changes.show(self["author"], view.request.id)
+
+    def answer(self, model: str, *, version: int | None = None) -> float:
+        """What the live server makes of 1.0."""
+        x: npt.NDArray[np.float32] = np.ones((1, 4), np.float32)
+        with InferenceClient(self.triton.grpc) as client:
+            answer = client.infer(model, {"x": x}, version=version, deadline_seconds=20)
+        return float(answer.outputs["y"][0, 0])
+
+    def files(self, model: str) -> list[str]:
+        root = self.triton.repository / model
+        return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def install(home: Path, database: Database, triton: LiveTriton, *, policy: JsonObject | None = None) -> Installation:
+    """`database` is migrated. The environment's name is `live`; people are author, approver and admin."""
+    key_file = home / "server.key"
+    key_file.write_text(triton.admin_key or "")
+    settings = load_settings(
+        home=home, worker={"lease_seconds": 2.0, "watch_seconds": 0.5, "poll_seconds": 0.05, "checkpoint_seconds": 3600}
+    )
+    at = Installation(settings, Storage(database), triton)
+    admin, _ = at.access.bootstrap("admin", None)
+    at.people["admin"] = admin
+    at.people["author"] = at.access.create(admin, "author", PrincipalKind.PERSON, [Role.OPERATOR])
+    at.people["approver"] = at.access.create(admin, "approver", PrincipalKind.PERSON, [Role.APPROVER])
+    at.environments.create(admin, ENV, "", {"approvals": 1, "load_timeout_seconds": 30, **(policy or {})})
+    at.environments.add_server(
+        admin,
+        ENV,
+        "live",
+        triton.grpc,
+        str(triton.repository),
+        metrics_url=triton.metrics,
+        admin_key=str(key_file),
+        log_file=str(triton.home / "log" / "triton.log"),
+        home=str(triton.home),
+    )
+    return at

@@ -1,0 +1,103 @@
+# From an observation to the steps that are left.
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.converge import Desired, Effect, Observed, Step, converge, differences
+from controlplane.domain.servers import ModelFiles, VersionState
+
+ONE = Manifest((FileEntry("model.onnx", 10, "sha256:" + "1" * 64),))
+TWO = Manifest((FileEntry("model.onnx", 10, "sha256:" + "2" * 64),))
+CONFIG = {"name": "m", "version_policy": {"specific": {"versions": ["1"]}}}
+DESIRED = Desired(config=CONFIG, serving={1: ONE}, retained={})
+SETTLED = Observed(
+    files=ModelFiles("text", {1: ONE}, (), 100),
+    config=CONFIG,
+    versions=(VersionState(1, "READY", ""),),
+    mismatches=(),
+    loaded_ns=100,
+)
+NOTHING_THERE = Observed(ModelFiles(None, {}, (), 0), None, (), (), None)
+
+
+def files(**changes: object) -> Observed:
+    return replace(SETTLED, files=replace(SETTLED.files, **changes))
+
+
+def test_what_is_as_desired_needs_no_step_and_shows_no_difference() -> None:
+    assert converge(SETTLED, DESIRED) == ()
+    assert differences(SETTLED, DESIRED) == ()
+
+
+def test_a_first_deployment_writes_versions_then_config_then_loads() -> None:
+    assert converge(NOTHING_THERE, DESIRED) == (
+        Step(Effect.WRITE_VERSION, "version 1 is missing", 1),
+        Step(Effect.WRITE_CONFIG, "config.pbtxt differs"),
+        Step(Effect.LOAD, "files changed"),
+    )
+
+
+def test_other_bytes_in_a_version_directory_are_replaced() -> None:
+    assert converge(files(versions={1: TWO}), DESIRED) == (
+        Step(Effect.WRITE_VERSION, f"version 1 has other bytes ({TWO.digest})", 1),
+        Step(Effect.LOAD, "files changed"),
+    )
+
+
+def test_a_version_of_another_accepted_revision_stays_and_any_other_goes() -> None:
+    kept = replace(DESIRED, retained={2: TWO})
+    assert converge(files(versions={1: ONE, 2: TWO}), kept) == ()
+    assert converge(files(versions={1: ONE, 2: TWO}), DESIRED) == (
+        Step(Effect.REMOVE_VERSION, "version 2 is not of any accepted revision", 2),
+        Step(Effect.LOAD, "files changed"),
+    )
+
+
+def test_strays_are_removed() -> None:
+    assert converge(files(strays=("3.tmp",)), DESIRED) == (
+        Step(Effect.REMOVE_STRAYS, "does not belong: 3.tmp"),
+        Step(Effect.LOAD, "files changed"),
+    )
+
+
+def test_files_newer_than_the_last_known_load_are_loaded() -> None:
+    for loaded_ns in (99, None):
+        assert converge(replace(SETTLED, loaded_ns=loaded_ns), DESIRED) == (
+            Step(Effect.LOAD, "no load is known to be newer than the files"),
+        )
+
+
+def test_an_override_that_sticks_is_undone_by_touch_and_load() -> None:
+    steps = converge(replace(SETTLED, mismatches=("max_batch_size: 8 became 4",)), DESIRED)
+    assert [step.effect for step in steps] == [Effect.TOUCH, Effect.LOAD]
+
+
+@pytest.mark.parametrize("versions", [(), (VersionState(2, "READY", ""),), (VersionState(1, "UNAVAILABLE", "x"),)])
+def test_versions_that_do_not_serve_as_desired_are_loaded(versions: tuple[VersionState, ...]) -> None:
+    assert [step.effect for step in converge(replace(SETTLED, versions=versions), DESIRED)] == [Effect.LOAD]
+
+
+def test_nothing_desired_unloads_and_removes_and_then_is_settled() -> None:
+    gone = Desired(config=None, serving={}, retained={1: ONE})
+    assert [step.effect for step in converge(SETTLED, gone)] == [Effect.UNLOAD, Effect.REMOVE_MODEL]
+    assert [step.effect for step in converge(replace(SETTLED, versions=()), gone)] == [Effect.REMOVE_MODEL]
+    assert converge(NOTHING_THERE, gone) == ()
+
+
+def test_differences_name_bytes_config_service_and_overrides() -> None:
+    observed = replace(
+        files(versions={1: TWO}),
+        config=None,
+        versions=(VersionState(2, "READY", ""),),
+        mismatches=("max_batch_size: 8 became 4",),
+    )
+    assert differences(observed, DESIRED) == (
+        f"version 1 has other bytes ({TWO.digest})",
+        "config.pbtxt differs",
+        "not served: version 1",
+        "served without being deployed: version 2",
+        "loaded config: max_batch_size: 8 became 4",
+    )
