@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _MAX_BYTES = 1024 * 1024
+_POLL_FAILED = "Poll failed for model directory"
 
 
 class ServerLog:
@@ -41,8 +42,9 @@ def poll_failure(text: str, model: str) -> str | None:
     for line in text.splitlines():
         if "libprotobuf ERROR" in line:
             parser = line.partition("] ")[2].strip()
-        elif f"Poll failed for model directory '{model}'" in line:
-            said = line[line.index("Poll failed") :].strip().strip('"')
-            found = f"{said} ({parser})" if parser else said
+        elif _POLL_FAILED in line:
+            if f"{_POLL_FAILED} '{model}'" in line:
+                said = line[line.index(_POLL_FAILED) :].strip().strip('"')
+                found = f"{said} ({parser})" if parser else said
             parser = ""
     return found
