@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.config_paths import Field, Index, Key, Step, parse_path, path_text
+from controlplane.domain.config_tree import message, messages, number, text, texts
 from controlplane.domain.environments import RevisionContent
 
 NAMED_LISTS = frozenset({"input", "output", "instance_group", "model_warmup", "control_input"})
@@ -138,13 +139,13 @@ def _impacts(
     for reason in _broken(_client_view(old, interfaces), _client_view(new, interfaces)):
         yield ReloadClass.BREAKS_CLIENTS, reason
     before, after = ({ref.number: ref.artifact for ref in side.versions} for side in (old, new))
-    for number in sorted({*before, *after}):
-        if number not in after:
-            yield ReloadClass.IN_PLACE, f"version {number} is dropped: requests that name it are refused"
-        elif number not in before:
-            yield ReloadClass.IN_PLACE, f"version {number} is loaded"
-        elif before[number] != after[number]:
-            yield ReloadClass.RELOAD, f"version {number} has other bytes"
+    for version in sorted({*before, *after}):
+        if version not in after:
+            yield ReloadClass.IN_PLACE, f"version {version} is dropped: requests that name it are refused"
+        elif version not in before:
+            yield ReloadClass.IN_PLACE, f"version {version} is loaded"
+        elif before[version] != after[version]:
+            yield ReloadClass.RELOAD, f"version {version} has other bytes"
     fields = sorted(f for f in {*old.config, *new.config} if old.config.get(f) != new.config.get(f))
     if others := [field for field in fields if field not in _IN_PLACE_FIELDS]:
         yield ReloadClass.RELOAD, f"{', '.join(others)} changes: all versions are loaded anew"
@@ -165,14 +166,13 @@ class _ClientView:
 
 def _client_view(content: RevisionContent, interfaces: Mapping[int, JsonObject]) -> _ClientView:
     config = content.config or {}
-    rows = _number(config.get("max_batch_size"))
+    rows = number(config.get("max_batch_size"))
     highest = interfaces.get(max(content.numbers, default=0), {})
-    policy = config.get("model_transaction_policy")
     return _ClientView(
         _tensors(config.get("input"), highest.get("inputs"), batched=rows > 0),
         _tensors(config.get("output"), highest.get("outputs"), batched=rows > 0),
         rows,
-        isinstance(policy, Mapping) and policy.get("decoupled") is True,
+        message(config.get("model_transaction_policy")).get("decoupled") is True,
         "sequence_batching" in config,
     )
 
@@ -180,23 +180,12 @@ def _client_view(content: RevisionContent, interfaces: Mapping[int, JsonObject])
 def _tensors(configured: Json, graph: Json, *, batched: bool) -> dict[str, tuple[str, list[str], bool]]:
     """From the config, whose dims leave the batch out and are what clients send (a reshape is not theirs to see)."""
     found = {}
-    for item in configured if isinstance(configured, list) else []:
-        if isinstance(item, Mapping):
-            shape = ["-1"] * batched + _texts(item.get("dims"))
-            found[str(item.get("name"))] = (str(item.get("data_type")), shape, item.get("optional") is True)
-    if not found:
-        for item in graph if isinstance(graph, list) else []:
-            if isinstance(item, Mapping):
-                found[str(item["name"])] = (str(item["datatype"]), _texts(item["dims"]), False)
-    return found
-
-
-def _texts(values: Json) -> list[str]:
-    return [str(value) for value in values] if isinstance(values, list | tuple) else []
-
-
-def _number(value: Json) -> int:
-    return int(value) if isinstance(value, int | str) else 0
+    for item in messages(configured):
+        shape = ["-1"] * batched + texts(item.get("dims"))
+        found[text(item.get("name"))] = (text(item.get("data_type")), shape, item.get("optional") is True)
+    if found:
+        return found
+    return {text(item["name"]): (text(item["datatype"]), texts(item["dims"]), False) for item in messages(graph)}
 
 
 def _broken(old: _ClientView, new: _ClientView) -> Iterator[str]:

@@ -5,6 +5,7 @@ by name; what has its default left out, unless its presence means something (`dy
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
@@ -144,7 +145,7 @@ def _fill_field(message: Message, field: FieldDescriptor, value: Json, path: str
             raise _wrong(path, "an object", value)
         entries = getattr(message, field.name)
         for text, item in value.items():
-            here = f'{path}["{text}"]'
+            here = f"{path}[{json.dumps(text, ensure_ascii=False)}]"
             key = scalar(entry[0], text, here)
             if entry[1].message_type is not None:
                 fill(entries[key], item, here)
