@@ -160,8 +160,8 @@ def _rehashed_root(unit: UnitOfWork, covered: int, size: int) -> bytes:
     frontier = unit.audit.frontier(covered)
     since = chain.from_iterable(unit.raw_audit.entries(after=covered - 1))
     for entry in islice(since, size - covered):
-        leaf = leaf_hash(entry.body.encode())
-        if entry.seq != frontier.size or entry.leaf_hash != leaf.hex():
+        leaf = leaf_hash(entry.body)
+        if entry.seq != frontier.size or entry.leaf_hash != leaf.hex().encode():
             raise AuditBroken(f"audit entry {entry.seq} is not what was appended", hint=_LOOK)
         frontier.append(leaf)
     if frontier.size != size or frontier.root() != unit.audit.root(size):

@@ -61,6 +61,15 @@ def drop_audit_triggers(connection: Connection) -> None:
                 connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}()")
 
 
+def missing_audit_triggers(connection: Connection) -> frozenset[str]:
+    """Those that were dropped or disabled."""
+    query = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled = 'A'",
+    }[connection.dialect.name]
+    return TRIGGERS[connection.dialect.name] - set(connection.exec_driver_sql(query).scalars())
+
+
 def _statements(dialect: str) -> list[str]:
     return [text for rule in _TABLES for text in (_sqlite(rule) if dialect == "sqlite" else _postgresql(rule))]
 
