@@ -39,7 +39,7 @@ def make_triton(runtime: TritonRuntime, tmp_path: Path) -> Iterator[MakeTriton]:
 
         def make(**options: object) -> LiveTriton:
             server = launch(runtime, tmp_path, **options)  # type: ignore[arg-type]
-            stack.callback(server.process.stop, 20)
+            stack.callback(server.process.stop, 0)  # killed: a graceful stop takes seconds and is tested by itself
             return server
 
         yield make
@@ -50,4 +50,4 @@ def triton(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> 
     """One server for all tests that can share it: use model names of your own, leave it running."""
     server = launch(runtime, tmp_path_factory.mktemp("shared"))
     yield server
-    server.process.stop(20)
+    server.process.stop(0)

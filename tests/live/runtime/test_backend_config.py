@@ -36,7 +36,7 @@ def completing(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory)
     """A server that completes configs."""
     server = launch(runtime, tmp_path_factory.mktemp("completing"), auto_complete_config=True)
     yield server
-    server.process.stop(20)
+    server.process.stop(0)
 
 
 def parameter(key: str, value: str) -> str:

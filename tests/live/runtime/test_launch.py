@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from controlplane.errors import RuntimeUnavailable
 from controlplane.triton.runtime import processes
-from controlplane.triton.runtime.find import TRITON_VERSION, TritonRuntime
+from controlplane.triton.runtime.find import TRITON_VERSION, TritonRuntime, find
 from controlplane.triton.runtime.launch import LaunchOptions, TritonProcess
 from controlplane.triton.runtime.state import ServerState, read_state
 from tests.live.onnx_graphs import graph
@@ -169,6 +169,17 @@ def test_a_given_port_that_is_taken_is_an_error(
         with pytest.raises(RuntimeUnavailable, match=r"exited with status 1 before it was ready"):
             server.wait_ready(30)
     assert other.process.ready()
+
+
+def test_a_given_binary_runs_with_the_backends_that_lie_beside_it(runtime: TritonRuntime, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    given = find(tmp_path / "no environment", runtime.binary)
+    with TritonProcess(LaunchOptions(tmp_path / "home", tmp_path / "models", given)) as server:
+        server.start()
+        server.wait_ready(30)
+        command = psutil.Process(server.state.pid).cmdline()
+        assert f"--backend-directory={runtime.binary.parent.parent / 'backends'}" in command
+        assert not (tmp_path / "home" / "backends").exists()
 
 
 def test_one_home_has_one_owner(runtime: TritonRuntime, make_triton: MakeTriton) -> None:

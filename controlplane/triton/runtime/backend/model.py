@@ -28,17 +28,8 @@ T = TypeVar("T")
 DEFAULT_MAX_BATCH_SIZE = 4  # the C++ backend's, for a graph that can batch and a config that says nothing
 PROBE = "probe/"
 
-TYPES = {
-    "tensor(bool)": "TYPE_BOOL",
-    "tensor(string)": "TYPE_STRING",
-    "tensor(uint8)": "TYPE_UINT8",
-    "tensor(uint16)": "TYPE_UINT16",
-    "tensor(uint32)": "TYPE_UINT32",
-    "tensor(uint64)": "TYPE_UINT64",
-    "tensor(int8)": "TYPE_INT8",
-    "tensor(int16)": "TYPE_INT16",
-    "tensor(int32)": "TYPE_INT32",
-    "tensor(int64)": "TYPE_INT64",
+_WHOLE = ("bool", "string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+TYPES = {f"tensor({name})": f"TYPE_{name.upper()}" for name in _WHOLE} | {
     "tensor(float16)": "TYPE_FP16",
     "tensor(float)": "TYPE_FP32",
     "tensor(double)": "TYPE_FP64",
