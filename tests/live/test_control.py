@@ -174,6 +174,26 @@ def test_a_server_killed_during_a_load_leaves_the_load_unknown_and_is_found_agai
     assert site.factor("m") == 3
 
 
+def test_a_server_that_hangs_is_not_alive_and_unreachable_within_seconds(
+    make_triton: MakeTriton, tmp_path: Path
+) -> None:
+    live = make_triton()
+    site = open_site(live, tmp_path)
+    assert site.server.alive()
+    pid = live.process.state.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert not site.server.alive()
+    with pytest.raises(ServerUnreachable):
+        site.load("m")
+    with pytest.raises(ServerUnreachable):
+        site.server.probed_instances("m", 1)
+    assert time.monotonic() - begun < 8
+    os.kill(pid, signal.SIGCONT)
+    assert any(site.server.alive() for _ in range(5))  # it may be busy for a moment with what was sent meanwhile
+
+
 def ask_all(site: Site, model: str, instances: int, seconds: float) -> ProbeReport:
     return probe(site.server, model, 1, instances=instances, inputs=ROW, max_batch_size=8, deadline_seconds=seconds)
 
@@ -182,7 +202,11 @@ def pid_of(instance: str) -> int:
     return int(instance.rpartition(":")[2])
 
 
-def test_a_probe_sees_every_instance_and_finds_the_killed_and_the_hung_one(site: Site) -> None:
+def test_a_probe_sees_every_instance_and_finds_the_killed_and_the_hung_one(
+    make_triton: MakeTriton, tmp_path: Path
+) -> None:
+    live = make_triton()
+    site = open_site(live, tmp_path)
     site.write("three", {1: 3}, config(instances=3))
     site.load("three")
     report = ask_all(site, "three", 3, 20)
@@ -215,6 +239,7 @@ def test_a_probe_sees_every_instance_and_finds_the_killed_and_the_hung_one(site:
     site.repository.touch("three")
     site.load("three")
     assert ask_all(site, "three", 3, 20).outcome is ProbeOutcome.HEALTHY
+    live.process.kill()  # Triton never finishes unloading a version whose backend died on it, so SIGTERM would take long
 
 
 def test_a_probe_of_a_server_without_metrics_is_inconclusive(site: Site) -> None:

@@ -14,6 +14,7 @@ import pytest
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.servers import ModelFiles
 from controlplane.errors import NameInvalid, RepositoryFailed, SettingsInvalid
+from controlplane.services.ports import ModelRepository
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.triton.directory import newest_ns
 from controlplane.triton.repository import LocalRepository
@@ -54,10 +55,11 @@ def leftovers(repository: LocalRepository) -> list[str]:
 def test_what_was_written_is_what_is_observed(repository: LocalRepository, store: ObjectArtifactStore) -> None:
     one = artifact(store, model_onnx=b"one", data__weights=b"w" * 9)
     two = artifact(store, model_onnx=b"two")
-    assert repository.observe("m") == NOTHING
-    repository.write_version("m", 1, one, store)
-    repository.write_version("m", 12, two, store)
-    repository.write_config("m", CONFIG)
+    port: ModelRepository = repository
+    assert port.observe("m") == NOTHING
+    port.write_version("m", 1, one, store)
+    port.write_version("m", 12, two, store)
+    port.write_config("m", CONFIG)
     assert seen(repository) == (CONFIG, {1: one, 12: two}, ())
     assert repository.models() == ["m"]
     assert repository.root_strays() == []
@@ -393,12 +395,12 @@ def test_a_writer_killed_anywhere_leaves_whole_versions_a_whole_config_and_only_
         artifact(store, model_onnx=b"two" * 50_000, data__weights=b"w" * 100_000),
     ]
     spawn = multiprocessing.get_context("spawn")
-    for attempt in range(6):
+    for attempt in range(4):
         writer = spawn.Process(target=write_for_ever, args=(tmp_path, manifests))
         writer.start()
         while repository.observe("m").config_text in {None, CONFIG}:
             time.sleep(0.001)
-        time.sleep(0.013 * attempt)
+        time.sleep(0.017 * attempt)
         writer.kill()
         writer.join()
         assert writer.exitcode == -signal.SIGKILL
