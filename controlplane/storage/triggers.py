@@ -4,6 +4,8 @@ signed checkpoints are for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -42,15 +44,22 @@ TRIGGERS = {
 }
 
 
+@contextmanager
+def audit_triggers_lifted(connection: Connection) -> Iterator[None]:
+    """Put it around every Alembic batch on these tables. SQLite's batch replaces the table: it silently loses the
+    table's own triggers, and fails on those of others that name it. Nobody sees the gap: it is inside the transaction."""
+    drop_audit_triggers(connection)
+    yield
+    restore_audit_triggers(connection)
+
+
 def restore_audit_triggers(connection: Connection) -> None:
-    """Create the triggers, or create them anew. Call it after the tables are made and after every Alembic batch on one
-    of them: SQLite's batch replaces the table and silently loses its triggers."""
+    """Create the triggers, or create them anew."""
     for statement in _statements(connection.dialect.name):
         connection.exec_driver_sql(statement)
 
 
 def drop_audit_triggers(connection: Connection) -> None:
-    """For a downgrade that removes the tables, and for nothing else."""
     for rule in _TABLES:
         for verb in ("update", "delete", "disorder", "change"):
             name = f"{rule.table}_no_{verb}"
