@@ -2,33 +2,49 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
 from clients.inference import Tls
-from controlplane.domain.catalog import Golden
+from controlplane.domain.audit_report import VerificationReport
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.catalog import Golden, Version
+from controlplane.domain.config_intent import GenerateRequest
 from controlplane.domain.environments import ServerSpec
 from controlplane.domain.golden import GoldenCase, load_cases
+from controlplane.domain.notes import Verifier as NoteVerifier
 from controlplane.domain.servers import HostFacts
-from controlplane.errors import SettingsInvalid
+from controlplane.errors import InvalidInput, SettingsInvalid
 from controlplane.services.access import AccessService
 from controlplane.services.audit import AuditService
+from controlplane.services.audit_verify import verify
+from controlplane.services.blobs import BlobService
+from controlplane.services.catalog import CatalogService
 from controlplane.services.changes import ChangeService
+from controlplane.services.configs import ConfigService
 from controlplane.services.deployments import DeploymentDriver
 from controlplane.services.engine import Boundary, Engine, no_boundary
+from controlplane.services.environments import EnvironmentService
+from controlplane.services.idempotency import IdempotencyService
+from controlplane.services.installation import InstallationService
 from controlplane.services.planning import Planner
 from controlplane.services.ports import ArtifactStore, Target
+from controlplane.services.rooms import Services
 from controlplane.services.verification import Verifier
 from controlplane.services.watch import Watcher
 from controlplane.settings import Settings
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key
 from controlplane.storage.database import create_database
+from controlplane.storage.migrate import check_ready
 from controlplane.storage.unit_of_work import Storage
 from controlplane.triton.control import TritonServer
-from controlplane.triton.generate import generate_for
+from controlplane.triton.generate import generate
+from controlplane.triton.inspect_process import InspectionLimits
+from controlplane.triton.onnx_graph import OnnxInspector
 from controlplane.triton.pbtxt import PbtxtCodec
 from controlplane.triton.probe import prove_instances
 from controlplane.triton.repository import LocalRepository
@@ -66,11 +82,66 @@ def build_audit(settings: Settings, storage: Storage, access: AccessService) -> 
 
 def build_planner(storage: Storage) -> Planner:
     host = host_facts()
-    return Planner(storage, PbtxtCodec(), functools.partial(generate_for, host=host), host)
+    return Planner(storage, PbtxtCodec(), functools.partial(_generated, host=host), host)
+
+
+def _generated(version: Version, *, host: HostFacts) -> JsonObject:
+    signature = version.inspection.signature
+    if signature is None:
+        raise InvalidInput(
+            f"version {version.number} of {version.model!r} is opaque: nothing is known to generate from",
+            hint="give its config: --config FILE",
+        )
+    return generate(GenerateRequest(version.model, signature, host)).config
 
 
 def build_changes(storage: Storage, access: AccessService) -> ChangeService:
     return ChangeService(storage, access, build_planner(storage), SystemClock())
+
+
+def build_services(settings: Settings, storage: Storage) -> Services:
+    """What the API is given."""
+    clock = SystemClock()
+    access = AccessService(storage, clock)
+    artifacts = open_artifacts(settings)
+    staging = settings.home / "staging"
+    return Services(
+        access=access,
+        audit=build_audit(settings, storage, access),
+        blobs=BlobService(artifacts, access, settings.home / "uploads", max_bytes=settings.artifacts.max_bytes),
+        catalog=CatalogService(storage, access, artifacts, _inspector(settings), clock, staging=staging),
+        changes=build_changes(storage, access),
+        configs=ConfigService(
+            storage,
+            access,
+            PbtxtCodec(),
+            generate=generate,
+            golden=functools.partial(_read_golden, artifacts),
+            host=host_facts(),
+        ),
+        environments=EnvironmentService(storage, access, clock),
+        idempotency=IdempotencyService(storage, clock),
+        installation=InstallationService(storage),
+    )
+
+
+def verify_audit(
+    settings: Settings, *, database: str | None, keys: Sequence[str], checkpoints: Path | None
+) -> VerificationReport:
+    """Without the API. Raises SettingsInvalid when there is no key to verify by."""
+    verifiers = [NoteVerifier.parse(key) for key in keys]
+    if not verifiers:
+        if not settings.key_file.exists():
+            raise SettingsInvalid(
+                f"there is no signing key at {settings.key_file}", hint="name the log's key: --key VKEY"
+            )
+        verifiers = [ensure_signing_key(settings.key_file, settings.audit.origin).verifier]
+    opened = create_database(database or settings.database_url)
+    try:
+        check_ready(opened)
+        return verify(opened, verifiers, checkpoints or settings.checkpoint_dir, one_owner=not keys)
+    finally:
+        opened.close()
 
 
 class Connections:
@@ -126,6 +197,11 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
         name=name,
         checkpoint=build_audit(settings, storage, access).sign,
     )
+
+
+def _inspector(settings: Settings) -> OnnxInspector:
+    limits = settings.inspection
+    return OnnxInspector(InspectionLimits(seconds=int(limits.seconds), memory_bytes=limits.memory_bytes))
 
 
 def _read_golden(artifacts: ArtifactStore, golden: Golden) -> list[GoldenCase]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ForeignKey, Index, String, Text, delete
+from sqlalchemy import ForeignKey, Index, String, Text, delete, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from controlplane.errors import IdempotencyMismatch
+from controlplane.errors import Conflict, IdempotencyMismatch
 from controlplane.storage.types import Base, UtcDateTime
 
 KEPT = timedelta(hours=24)
@@ -40,8 +41,7 @@ class IdempotencyStore:
 
     def find(self, principal_id: int, key: str, request_digest: str, now: datetime) -> KeptAnswer | None:
         """The answer to the same request; None when it is new. Raises IdempotencyMismatch when the key was used for
-        another one. The caller keeps the answer in the transaction that did the work, so a lost race is a conflict of
-        the primary key and rolls the second one's work back."""
+        another one."""
         row = self._session.get(IdempotencyKeyRow, (principal_id, key))
         if row is None or row.created_at <= now - KEPT:
             return None
@@ -52,7 +52,8 @@ class IdempotencyStore:
         return KeptAnswer(row.status, row.body)
 
     def keep(self, principal_id: int, key: str, request_digest: str, answer: KeptAnswer, now: datetime) -> None:
-        """Keep the answer for a day, and forget what is older."""
+        """Keep the answer for a day, and forget what is older. Raises Conflict when another request keeps one under the
+        same key at the same time."""
         self.prune(now)
         self._session.add(
             IdempotencyKeyRow(
@@ -62,6 +63,25 @@ class IdempotencyStore:
                 status=answer.status,
                 body=answer.body,
                 created_at=now,
+            )
+        )
+        try:
+            self._session.flush()
+        except IntegrityError:
+            raise Conflict(f"a request with Idempotency-Key {key!r} is being worked on", hint="wait for it") from None
+
+    def answer(self, principal_id: int, key: str, answer: KeptAnswer) -> None:
+        """Replace what is kept under the key."""
+        self._session.execute(
+            update(IdempotencyKeyRow)
+            .where(IdempotencyKeyRow.principal_id == principal_id, IdempotencyKeyRow.key == key)
+            .values(status=answer.status, body=answer.body)
+        )
+
+    def forget(self, principal_id: int, key: str) -> None:
+        self._session.execute(
+            delete(IdempotencyKeyRow).where(
+                IdempotencyKeyRow.principal_id == principal_id, IdempotencyKeyRow.key == key
             )
         )
 

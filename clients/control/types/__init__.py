@@ -1,0 +1,108 @@
+# What the HTTP API takes and gives, as dataclasses shared by both sides.
+"""Times are RFC 3339 text in UTC with microseconds; digests are `sha256:<hex>`; a config is Triton's ModelConfig as a JSON
+tree with proto field names. What a request leaves out has the default that stands in its class."""
+
+from __future__ import annotations
+
+from clients.control.types.access import IssuedToken, NewPrincipal, NewToken, Principal, Token
+from clients.control.types.audit import AuditEntry, Checkpoint, Consistency, ProofFile
+from clients.control.types.base import JsonObject, Page, Request
+from clients.control.types.catalog import (
+    File,
+    Golden,
+    Model,
+    NewObjective,
+    NewVersion,
+    Objective,
+    Signature,
+    Tensor,
+    Version,
+)
+from clients.control.types.changes import (
+    Application,
+    Approval,
+    Blocker,
+    Change,
+    ChangeSummary,
+    Comment,
+    Gate,
+    JournalEntry,
+    NewChange,
+    NewRollback,
+    Plan,
+    Resumption,
+    Vote,
+)
+from clients.control.types.configs import (
+    Choice,
+    Config,
+    ConfigDiff,
+    ConfigPair,
+    ConfigText,
+    Difference,
+    Finding,
+    GeneratedConfig,
+    Intent,
+)
+from clients.control.types.environments import (
+    Deployment,
+    Environment,
+    NewEnvironment,
+    NewServer,
+    Revision,
+    Server,
+    VersionRef,
+)
+
+__all__ = [
+    "Application",
+    "Approval",
+    "AuditEntry",
+    "Blocker",
+    "Change",
+    "ChangeSummary",
+    "Checkpoint",
+    "Choice",
+    "Comment",
+    "Config",
+    "ConfigDiff",
+    "ConfigPair",
+    "ConfigText",
+    "Consistency",
+    "Deployment",
+    "Difference",
+    "Environment",
+    "File",
+    "Finding",
+    "Gate",
+    "GeneratedConfig",
+    "Golden",
+    "Intent",
+    "IssuedToken",
+    "JournalEntry",
+    "JsonObject",
+    "Model",
+    "NewChange",
+    "NewEnvironment",
+    "NewObjective",
+    "NewPrincipal",
+    "NewRollback",
+    "NewServer",
+    "NewToken",
+    "NewVersion",
+    "Objective",
+    "Page",
+    "Plan",
+    "Principal",
+    "ProofFile",
+    "Request",
+    "Resumption",
+    "Revision",
+    "Server",
+    "Signature",
+    "Tensor",
+    "Token",
+    "Version",
+    "VersionRef",
+    "Vote",
+]

@@ -1,0 +1,151 @@
+# Change requests, plans and votes on the wire.
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clients.control.types.base import JsonObject, Request
+from clients.control.types.environments import VersionRef
+
+
+@dataclass(frozen=True, slots=True)
+class NewChange(Request):
+    """`versions` None keeps what is deployed; `config` replaces the whole config; `sets` and `unsets` are applied to it."""
+
+    environment: str
+    model: str
+    reason: str
+    hypothesis: str = ""
+    expected_effect: str = ""
+    versions: tuple[int, ...] | None = None
+    config: str | None = None
+    """config.pbtxt as text."""
+    generate: bool = False
+    """A config made from the highest version."""
+    sets: tuple[tuple[str, str], ...] = ()
+    unsets: tuple[str, ...] = ()
+    undeploy: bool = False
+    from_environment: str | None = None
+    reconcile: bool = False
+    acknowledge: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Request):
+    """`plan` is the digest of the plan that was looked at."""
+
+    plan: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Application(Request):
+    """`break_glass` is the justification for applying without approvals and gates."""
+
+    break_glass: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption(Request):
+    """`decision` is `retry`, `accept`, `undo` or `restart`."""
+
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comment(Request):
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewRollback(Request):
+    """`to` None is the revision before the current one."""
+
+    reason: str
+    to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    name: str
+    outcome: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    number: int
+    digest: str
+    base_revision: int
+    base_digest: str
+    desired_digest: str
+    versions: tuple[VersionRef, ...]
+    config: JsonObject | None
+    reload_class: str
+    policy: JsonObject
+    diff: tuple[JsonObject, ...]
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...]
+    made_by: str
+    made_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    plan_digest: str
+    principal: str
+    comment: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    server: str
+    direction: str
+    effect: str
+    version: int | None
+    because: str
+    started_at: str
+    finished_at: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSummary:
+    id: int
+    environment: str
+    model: str
+    kind: str
+    state: str
+    reason: str
+    hypothesis: str
+    expected_effect: str
+    author: str
+    last_editor: str
+    created_at: str
+    expires_at: str
+    plan_number: int
+    break_glass: str | None
+    review: str
+    message: str
+    finished_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`direction` is `forward` or `back` while it is being applied. `counted` are the approvals that count now, of `needed`; it may be applied when `blockers` is empty."""
+
+    summary: ChangeSummary
+    plan: Plan
+    direction: str | None
+    approvals: tuple[Approval, ...]
+    counted: tuple[str, ...]
+    needed: int
+    blockers: tuple[Blocker, ...]
+    journal: tuple[JournalEntry, ...]
+    proofs: tuple[JsonObject, ...]

@@ -1,0 +1,146 @@
+# Change requests: propose, review, apply, watch, roll back.
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from clients.control import types
+from controlplane.api import pages, wire
+from controlplane.api.security import Caller, Rooms
+from controlplane.domain.access import Principal
+from controlplane.domain.changes import ACTIVE, ChangeState
+from controlplane.services.change_views import ChangeView
+from controlplane.services.planning import Proposal
+from controlplane.services.rooms import Services
+
+_POLL_SECONDS = 0.25
+_HEARTBEAT_SECONDS = 15.0
+_LONGEST_SECONDS = 3600.0
+
+
+def propose_change(body: types.NewChange, caller: Caller, rooms: Rooms) -> types.Change:
+    return _change(rooms.changes.propose(caller, _proposal(body, rooms)))
+
+
+def list_changes(
+    *,
+    caller: Caller,
+    rooms: Rooms,
+    environment: str | None = None,
+    model: str | None = None,
+    state: ChangeState | None = None,
+    cursor: str | None = None,
+    limit: pages.Limit = 50,
+) -> types.Page[types.ChangeSummary]:
+    """The newest first."""
+    found = rooms.changes.list(
+        caller, environment=environment, model=model, state=state, before=pages.after(cursor), limit=limit + 1
+    )
+    following = pages.cursor(found[limit - 1].id) if len(found) > limit else None
+    return types.Page(tuple(wire.of(types.ChangeSummary, item) for item in found[:limit]), following)
+
+
+def show_change(change: int, caller: Caller, rooms: Rooms) -> types.Change:
+    return _change(rooms.changes.show(caller, change))
+
+
+def replan_change(change: int, body: types.NewChange | None, caller: Caller, rooms: Rooms) -> types.Change:
+    """Plans anew on the current revision and policy: the same wish, or the edited one of the body."""
+    edits = _proposal(body, rooms) if body is not None else None
+    return _change(rooms.changes.replan(caller, change, edits))
+
+
+def approve_change(change: int, body: types.Vote, caller: Caller, rooms: Rooms) -> types.Change:
+    """Consent to the plan of this digest, and to no other."""
+    return _change(rooms.changes.approve(caller, change, body.plan, body.comment))
+
+
+def reject_change(change: int, body: types.Vote, caller: Caller, rooms: Rooms) -> types.Change:
+    return _change(rooms.changes.reject(caller, change, body.plan, body.comment))
+
+
+def withdraw_change(change: int, caller: Caller, rooms: Rooms) -> types.Change:
+    return _change(rooms.changes.withdraw(caller, change))
+
+
+def apply_change(change: int, body: types.Application, caller: Caller, rooms: Rooms) -> types.Change:
+    """Accepted: the worker does it. Watch it by its events."""
+    return _change(rooms.changes.apply(caller, change, break_glass=body.break_glass))
+
+
+def resume_change(change: int, body: types.Resumption, caller: Caller, rooms: Rooms) -> types.Change:
+    return _change(rooms.changes.resume(caller, change, body.decision))
+
+
+def close_review(change: int, body: types.Comment, caller: Caller, rooms: Rooms) -> types.Change:
+    return _change(rooms.changes.close_review(caller, change, body.comment))
+
+
+def roll_back(env: str, model: str, body: types.NewRollback, caller: Caller, rooms: Rooms) -> types.Change:
+    """Proposes the rollback, and starts it when the policy asks for no approval."""
+    return _change(rooms.changes.rollback(caller, env, model, to=body.to, reason=body.reason))
+
+
+def watch_change(change: int, caller: Caller, rooms: Rooms) -> StreamingResponse:
+    """Server-sent events: `change` with the whole change, whenever it moved. The stream ends when nothing is under way."""
+    first = rooms.changes.show(caller, change)
+    return StreamingResponse(_events(first, change, caller, rooms), media_type="text/event-stream")
+
+
+async def _events(view: ChangeView, change: int, caller: Principal, rooms: Services) -> AsyncIterator[str]:
+    sent, silent = "", 0.0
+    for _ in range(int(_LONGEST_SECONDS / _POLL_SECONDS)):
+        data = json.dumps(asdict(_change(view)))
+        if data != sent:
+            yield f"event: change\ndata: {data}\n\n"
+            sent, silent = data, 0.0
+        elif silent >= _HEARTBEAT_SECONDS:
+            yield ": still here\n\n"
+            silent = 0.0
+        if view.request.state not in ACTIVE:
+            return
+        await anyio.sleep(_POLL_SECONDS)
+        silent += _POLL_SECONDS
+        view = await run_in_threadpool(rooms.changes.show, caller, change)
+
+
+def _proposal(body: types.NewChange, rooms: Services) -> Proposal:
+    return Proposal(
+        environment=body.environment,
+        model=body.model,
+        reason=body.reason,
+        hypothesis=body.hypothesis,
+        expected_effect=body.expected_effect,
+        versions=body.versions,
+        config=rooms.configs.parse(body.config) if body.config is not None else None,
+        generate=body.generate,
+        sets=body.sets,
+        unsets=body.unsets,
+        undeploy=body.undeploy,
+        from_environment=body.from_environment,
+        reconcile=body.reconcile,
+        acknowledge=body.acknowledge,
+    )
+
+
+def _change(view: ChangeView) -> types.Change:
+    plan = wire.of(
+        types.Plan,
+        view.plan,
+        desired_digest=view.plan.desired.digest,
+        versions=tuple(wire.of(types.VersionRef, ref) for ref in view.plan.desired.versions),
+        config=view.plan.desired.config,
+        policy=view.plan.clauses,
+    )
+    return wire.of(
+        types.Change,
+        view,
+        summary=wire.of(types.ChangeSummary, view.request),
+        plan=plan,
+        proofs=view.request.proofs,
+    )

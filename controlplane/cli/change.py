@@ -1,0 +1,269 @@
+# Change requests: propose, review, approve, apply.
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+from clients.control.errors import ApiError
+from clients.control.types import Change, NewChange
+from controlplane.cli import options
+from controlplane.cli.output import emit, emit_page, when
+from controlplane.cli.pages import RELOAD_WORDS, change_page
+from controlplane.cli.progress import watch_line
+from controlplane.cli.session import Noun, Session, confirm, pass_session, say
+
+_STATES = ("open", "applying", "paused", "undoing", "stuck", "applied", "undone", "rejected", "withdrawn", "expired")
+_ENDED_BADLY = {
+    "undone": "it was undone: the deployment is as before",
+    "paused": "it is paused: verification cannot tell, a human decides",
+    "stuck": "it is stuck",
+}
+
+
+@click.group(cls=Noun)
+def change() -> None:
+    """Propose, review, approve and apply changes."""
+
+
+@change.command()
+@click.argument("model")
+@options.environment
+@click.option("--version", "versions", type=int, multiple=True, help="Version to serve; may be given several times.")
+@click.option("--config", metavar="FILE|generated", help="A whole config.pbtxt, or one generated for the version.")
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Set one field of the config.")
+@click.option("--unset", "unsets", multiple=True, metavar="PATH", help="Remove one field of the config.")
+@click.option("--undeploy", is_flag=True, help="Serve nothing of it.")
+@click.option("--from-env", metavar="ENV", help="Take what that environment serves.")
+@click.option("--reconcile", is_flag=True, help="Bring drifted servers back to the current revision.")
+@click.option("--acknowledge", multiple=True, metavar="DIGEST", help="Apply again what was rolled back before.")
+@click.option("--reason", required=True, help="Why; it is part of what is approved.")
+@click.option("--hypothesis", default="", help="What you believe it will do.")
+@click.option("--expected-effect", default="", help="What you will see when you are right.")
+@click.option("--apply", "apply_now", is_flag=True, help="Apply it at once, where the policy needs no approval.")
+@options.waiting
+@pass_session
+def propose(session: Session, /, apply_now: bool, wait: bool, timeout: float, **given: Any) -> None:
+    """Propose a change of MODEL in an environment. What is not said stays as it is."""
+    made = session.client.changes.propose(_wish(**given))
+    number = made.summary.id
+    say(f"proposed change {number}: {RELOAD_WORDS.get(made.plan.reload_class, made.plan.reload_class)}")
+    if apply_now:
+        finish(session, session.client.changes.apply(number), wait=wait, timeout=timeout)
+        return
+    emit(session, made, lambda: change_page(made))
+
+
+@change.command("list")
+@click.option("-e", "--env", metavar="ENV", help="Only of this environment.")
+@click.option("--model", help="Only of this model.")
+@click.option("--state", type=click.Choice(_STATES), help="Only in this state.")
+@options.limit
+@options.cursor
+@pass_session
+def list_changes(
+    session: Session, /, *, env: str | None, model: str | None, state: str | None, limit: int, cursor: str | None
+) -> None:
+    """List changes, the newest first."""
+    emit_page(
+        session,
+        session.client.changes.list(environment=env, model=model, state=state, cursor=cursor, limit=limit),
+        ("ID", "STATE", "KIND", "ENV", "MODEL", "AUTHOR", "PROPOSED", "REASON"),
+        lambda s: (s.id, s.state, s.kind, s.environment, s.model, s.author, when(s.created_at), s.reason),
+        "no changes: tritonctl change propose MODEL --env ENV --reason …",
+    )
+
+
+@change.command()
+@click.argument("number", type=int)
+@pass_session
+def show(session: Session, number: int) -> None:
+    """Show change NUMBER: what, why, what it costs, who approved, what blocks it, what was done and shown."""
+    found = session.client.changes.get(number)
+    emit(session, found, lambda: change_page(found))
+
+
+@change.command()
+@click.argument("number", type=int)
+@click.option("--reason", help="A new reason; with it, the options below replace the old wish.")
+@click.option("--version", "versions", type=int, multiple=True, help="As for propose.")
+@click.option("--config", metavar="FILE|generated", help="As for propose.")
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="As for propose.")
+@click.option("--unset", "unsets", multiple=True, metavar="PATH", help="As for propose.")
+@pass_session
+def replan(session: Session, /, number: int, reason: str | None, **given: Any) -> None:
+    """Plan change NUMBER anew, on what is deployed and asked for now. Earlier approvals stop counting."""
+    edits = None
+    if reason is not None or any(given.values()):
+        old = session.client.changes.get(number).summary
+        edits = _wish(model=old.model, env=old.environment, reason=reason or old.reason, **given)
+    planned = session.client.changes.replan(number, edits)
+    emit(session, planned, lambda: change_page(planned))
+
+
+@change.command()
+@click.argument("number", type=int)
+@click.option(
+    "--plan", metavar="DIGEST", help="Digest of the plan that you looked at; default: the current one, shown."
+)
+@click.option("--comment", default="", help="Why; it is recorded.")
+@pass_session
+def approve(session: Session, number: int, plan: str | None, comment: str) -> None:
+    """Approve change NUMBER: exactly the plan that is shown, by its digest."""
+    voted = session.client.changes.approve(number, plan or _looked_at(session, number, "approve"), comment)
+    emit(session, voted, lambda: _voted(voted, "approved"))
+
+
+@change.command()
+@click.argument("number", type=int)
+@click.option(
+    "--plan", metavar="DIGEST", help="Digest of the plan that you looked at; default: the current one, shown."
+)
+@click.option("--comment", required=True, help="Why; it is recorded.")
+@pass_session
+def reject(session: Session, number: int, plan: str | None, comment: str) -> None:
+    """Reject change NUMBER: it is closed."""
+    voted = session.client.changes.reject(number, plan or _looked_at(session, number, "reject"), comment)
+    emit(session, voted, lambda: _voted(voted, "rejected"))
+
+
+@change.command()
+@click.argument("number", type=int)
+@pass_session
+def withdraw(session: Session, number: int) -> None:
+    """Withdraw your change NUMBER."""
+    found = session.client.changes.withdraw(number)
+    emit(session, found, lambda: say(f"change {number} is {found.summary.state}"))
+
+
+@change.command()
+@click.argument("number", type=int)
+@click.option("--break-glass", metavar="WHY", help="Apply without approvals and gates; opens a review.")
+@options.waiting
+@pass_session
+def apply(session: Session, number: int, break_glass: str | None, wait: bool, timeout: float) -> None:
+    """Apply change NUMBER."""
+    finish(session, session.client.changes.apply(number, break_glass=break_glass), wait=wait, timeout=timeout)
+
+
+@change.command()
+@click.argument("number", type=int)
+@click.option(
+    "--decision",
+    required=True,
+    type=click.Choice(("retry", "accept", "undo", "restart")),
+    help="retry: go on; accept: take what verification could not decide; undo: turn back; "
+    "restart: turn back and restart the server that we launched.",
+)
+@options.waiting
+@pass_session
+def resume(session: Session, number: int, decision: str, wait: bool, timeout: float) -> None:
+    """Decide on change NUMBER, which is paused or stuck."""
+    finish(session, session.client.changes.resume(number, decision), wait=wait, timeout=timeout)
+
+
+@change.command()
+@click.argument("number", type=int)
+@click.option("--comment", required=True, help="What the review found; it is recorded.")
+@pass_session
+def close_review(session: Session, number: int, comment: str) -> None:
+    """Close the review that break-glass opened on change NUMBER."""
+    found = session.client.changes.close_review(number, comment)
+    emit(session, found, lambda: say(f"the review of change {number} is {found.summary.review}"))
+
+
+@change.command()
+@click.argument("number", type=int)
+@options.waiting
+@pass_session
+def watch(session: Session, number: int, wait: bool, timeout: float) -> None:
+    """Follow change NUMBER until nobody is working on it."""
+    finish(session, session.client.changes.get(number), wait=wait, timeout=timeout)
+
+
+def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> None:
+    """Wait for a change that was started, show it, and raise ApiError when it did not end applied."""
+    if not wait:
+        say(f"change {started.summary.id} is {started.summary.state}: tritonctl change watch {started.summary.id}")
+        emit(session, started, lambda: change_page(started))
+        return
+    last = started
+    for seen in watch_line(session.client.changes.watch(started.summary.id, deadline_seconds=timeout)):
+        last = seen
+    emit(session, last, lambda: change_page(last))
+    state = last.summary.state
+    if state in _ENDED_BADLY:
+        raise ApiError(
+            f"change {last.summary.id}: {_ENDED_BADLY[state]}. {last.summary.message}".rstrip(),
+            code=f"change.{state}",
+            exit_code=7,
+            hint=f"tritonctl change resume {last.summary.id} --decision retry|undo|accept"
+            if state in ("paused", "stuck")
+            else f"tritonctl change show {last.summary.id}",
+        )
+
+
+def _wish(
+    *,
+    model: str,
+    env: str,
+    reason: str,
+    versions: tuple[int, ...],
+    config: str | None,
+    sets: tuple[str, ...],
+    unsets: tuple[str, ...],
+    **given: Any,
+) -> NewChange:
+    """Paths hold no `=` outside of quotes and brackets, so the first one after them divides path and value."""
+    given["from_environment"] = given.pop("from_env", None)
+    return NewChange(
+        environment=env,
+        model=model,
+        reason=reason,
+        versions=versions or None,
+        config=None if config in (None, "generated") else _read(str(config)),
+        generate=config == "generated",
+        sets=tuple(split_set(text) for text in sets),
+        unsets=unsets,
+        **given,
+    )
+
+
+def split_set(text: str) -> tuple[str, str]:
+    """`PATH=VALUE`; a key in brackets and quotes may hold a `=` itself."""
+    quoted = False
+    for index, character in enumerate(text):
+        if character == '"':
+            quoted = not quoted
+        elif character == "=" and not quoted and index:
+            return text[:index], text[index + 1 :]
+    raise click.BadParameter(f"{text!r} is not PATH=VALUE", param_hint="--set")
+
+
+def _read(path: str) -> str:
+    try:
+        file: IO[str]
+        with click.open_file(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path}: {error}", param_hint="--config") from None
+
+
+def _looked_at(session: Session, number: int, verb: str) -> str:
+    """The digest of the plan that is shown now."""
+    found = session.client.changes.get(number)
+    if session.output == "table":
+        change_page(found)
+    say(f"\n{verb} plan {found.plan.digest}")
+    confirm(f"{verb} it?")
+    return found.plan.digest
+
+
+def _voted(change: Change, verb: str) -> None:
+    say(f"{verb} change {change.summary.id}, plan {change.plan.digest}")
+    if change.summary.state == "open":
+        say(f"{len(change.counted)} of {change.needed} approvals")
+        for blocker in change.blockers:
+            say(f"  still blocked by {blocker.code}: {blocker.message}")
+        if not change.blockers:
+            say(f"ready: tritonctl change apply {change.summary.id}")

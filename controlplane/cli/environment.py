@@ -1,0 +1,142 @@
+# Environments and their policies.
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from clients.control.types import Environment, JsonObject, NewEnvironment
+from controlplane.cli.output import emit, emit_page, facts, heading, table, when
+from controlplane.cli.session import Noun, Session, pass_session, say
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CLAUSES = (
+    click.option("--approvals", type=int, help="Approvals that a change needs."),
+    click.option("--approver-roles", metavar="ROLE,…", help="Roles whose approval counts."),
+    click.option("--self-approval/--no-self-approval", default=None, help="Whether authors may approve their own."),
+    click.option("--rollback-approvals", type=int, help="Approvals that a rollback needs."),
+    click.option("--gates", metavar="GATE,…", help="Gates that must pass; '' for none."),
+    click.option("--expires-after-hours", type=int, help="How long a proposal stays open."),
+    click.option("--keep-warm/--no-keep-warm", default=None, help="Keep the previous version loaded for rollback."),
+    click.option("--load-timeout-seconds", type=int, help="Deadline of one load."),
+    click.option("--break-glass/--no-break-glass", default=None, help="Whether an admin may apply in an emergency."),
+    click.option("--freeze", multiple=True, metavar="NAME=START/END", help="A window without changes (RFC 3339)."),
+    click.option("--no-freeze", is_flag=True, help="Remove all freeze windows."),
+)
+
+
+def policy_clauses(command: F) -> F:
+    for option in reversed(_CLAUSES):
+        command = option(command)
+    return command
+
+
+@click.group(cls=Noun)
+def environment() -> None:
+    """Environments and their policies."""
+
+
+@environment.command()
+@click.argument("name")
+@click.option("--description", default="", help="What it is for.")
+@policy_clauses
+@pass_session
+def create(session: Session, /, name: str, description: str, **clauses: Any) -> None:
+    """Create environment NAME; clauses that are left out have their defaults."""
+    created = session.client.environments.create(NewEnvironment(name, description, _clauses(clauses)))
+    emit(session, created, lambda: _page(created))
+
+
+@environment.command("list")
+@pass_session
+def list_environments(session: Session) -> None:
+    """List the environments."""
+    emit_page(
+        session,
+        session.client.environments.list(),
+        ("NAME", "APPROVALS", "GATES", "DESCRIPTION"),
+        lambda env: (env.name, env.policy["approvals"], env.policy["gates"], env.description),
+        "no environments yet: tritonctl environment create NAME",
+    )
+
+
+@environment.command()
+@click.argument("name")
+@pass_session
+def show(session: Session, name: str) -> None:
+    """Show environment NAME, its policy, servers and deployments."""
+    found = session.client.environments.get(name)
+    servers = session.client.environments.servers(name)
+    deployments = session.client.environments.deployments(name)
+
+    def page() -> None:
+        _page(found)
+        heading("servers")
+        table(("NAME", "ADDRESS", "REPOSITORY"), [(s.name, s.address, s.repository) for s in servers.items])
+        heading("deployments")
+        table(
+            ("MODEL", "REVISION", "DRIFT"), [(d.model, d.revision, len(d.drift) or "none") for d in deployments.items]
+        )
+
+    emit(session, {"environment": found, "servers": servers.items, "deployments": deployments.items}, page)
+
+
+@environment.command()
+@click.argument("name")
+@policy_clauses
+@click.option("--if-number", type=int, help="Only while the policy still has this number.")
+@pass_session
+def policy(session: Session, /, name: str, if_number: int | None, **clauses: Any) -> None:
+    """Show the policy of environment NAME, or replace the clauses that are given."""
+    changes = _clauses(clauses)
+    if changes:
+        found = session.client.environments.set_policy(name, changes, expected_number=if_number)
+        say(f"policy of {name} is now number {found.policy_number}")
+    else:
+        found = session.client.environments.get(name)
+    emit(session, found, lambda: _page(found))
+
+
+def _page(env: Environment) -> None:
+    facts(
+        [
+            ("environment", env.name),
+            ("description", env.description),
+            ("created", when(env.created_at)),
+            ("policy", f"number {env.policy_number}"),
+        ]
+    )
+    windows = env.policy["freeze_windows"]
+    assert isinstance(windows, list)
+    facts(
+        [(f"  {clause}", _clause(value)) for clause, value in env.policy.items() if clause != "freeze_windows"]
+        + [("  freeze", f"{w['name']}: {when(w['starts_at'])} to {when(w['ends_at'])}") for w in windows]
+    )
+
+
+def _clause(value: object) -> object:
+    return "none" if value == [] else value
+
+
+def _clauses(given: dict[str, Any]) -> JsonObject:
+    """Only what was given: the rest keeps what it is."""
+    windows: list[object] = [_window(text) for text in given.pop("freeze")]
+    clear = given.pop("no_freeze")
+    found: JsonObject = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        found[name] = [part for part in value.split(",") if part] if isinstance(value, str) else value
+    if windows or clear:
+        found["freeze_windows"] = windows
+    return found
+
+
+def _window(text: str) -> JsonObject:
+    name, _, span = text.partition("=")
+    starts_at, slash, ends_at = span.partition("/")
+    if not slash:
+        raise click.BadParameter(f"{text!r} is not NAME=START/END", param_hint="--freeze")
+    return {"name": name, "starts_at": starts_at, "ends_at": ends_at}

@@ -1,0 +1,27 @@
+# Options that several commands take.
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+environment = click.option(
+    "-e", "--env", required=True, envvar="TRITONCTL_ENV", metavar="ENV", help="The environment [env: TRITONCTL_ENV]."
+)
+cursor = click.option("--cursor", help="Continue a list where its page before ended.")
+limit = click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="Lines of one page.")
+
+
+def waiting(command: F) -> F:
+    """`--wait/--no-wait` and `--timeout`."""
+    command = click.option(
+        "--timeout",
+        type=click.FloatRange(min=1),
+        default=1800.0,
+        show_default=True,
+        help="Seconds to wait; the change goes on without us.",
+    )(command)
+    return click.option("--wait/--no-wait", default=True, help="Wait until it is applied or undone (default).")(command)

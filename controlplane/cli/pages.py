@@ -1,0 +1,134 @@
+# Parts of pages that people read: differences, proofs, a whole change.
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+
+import click
+
+from clients.control.types import Change, Difference, JournalEntry, JsonObject
+from controlplane.cli.output import coloured, facts, heading, table, text, when
+
+RELOAD_WORDS = {
+    "none": "none: the server has nothing to do",
+    "in_place": "in place: what serves goes on serving",
+    "reload": "reload: loaded anew beside the old one, which serves meanwhile",
+    "breaks_clients": "breaks clients: requests that worked before may be refused",
+}
+_REVIEWED = ["applying", "paused", "undoing", "stuck", "open"]
+
+
+def differences(found: Iterable[Difference]) -> None:
+    rows = list(found)
+    if not rows:
+        click.echo("  no difference")
+    for row in rows:
+        difference(row.path, row.before, row.after)
+
+
+def difference(path: str, before: object, after: object) -> None:
+    """`~` changed, `+` came, `-` went."""
+    if before is None:
+        click.secho(f"  + {path}: {_value(after)}", fg="green")
+    elif after is None:
+        click.secho(f"  - {path}: {_value(before)}", fg="red")
+    else:
+        arrow = click.style(" → ", dim=True)
+        click.echo(
+            f"  ~ {path}: {click.style(_value(before), fg='red')}{arrow}{click.style(_value(after), fg='green')}"
+        )
+
+
+def proofs(found: Iterable[JsonObject]) -> None:
+    for proof in found:
+        status = str(proof.get("status", ""))
+        words = f"  {coloured(status.ljust(12))}  {proof.get('name', '')}"
+        seen = text(proof.get("seen", ""))
+        click.echo(f"{words}: {seen}" if seen else words)
+
+
+def change_page(change: Change) -> None:
+    s, plan = change.summary, change.plan
+    click.secho(f"change {s.id}  {s.model} in {s.environment}  ", bold=True, nl=False)
+    click.echo(coloured(s.state) + (f"  ({change.direction})" if change.direction else ""))
+    facts(
+        [
+            ("kind", s.kind),
+            ("reason", s.reason),
+            ("hypothesis", s.hypothesis),
+            ("expected", s.expected_effect),
+            ("author", s.author if s.author == s.last_editor else f"{s.author}, last edited by {s.last_editor}"),
+            ("proposed", when(s.created_at)),
+            ("expires", when(s.expires_at) if s.state == "open" else None),
+            ("finished", when(s.finished_at) if s.finished_at else None),
+            ("break-glass", s.break_glass),
+            ("review", s.review if s.review != "none" else None),
+            ("message", s.message),
+        ]
+    )
+    heading(f"plan {plan.number}")
+    versions = ", ".join(str(ref.number) for ref in plan.versions) or "none"
+    facts(
+        [
+            ("digest", plan.digest),
+            ("base", f"revision {plan.base_revision}"),
+            ("desired", f"versions {versions}; {plan.desired_digest}"),
+            ("costs", RELOAD_WORDS.get(plan.reload_class, plan.reload_class)),
+        ]
+    )
+    for item in plan.diff:
+        difference(str(item["path"]), item["old"], item["new"])
+    if not plan.diff:
+        click.echo("  no difference to the base")
+    for note in plan.notes:
+        click.echo(f"  note: {note}")
+    if plan.gates:
+        heading("gates")
+        table(("GATE", "OUTCOME", "SEEN"), [(gate.name, gate.outcome, gate.message) for gate in plan.gates])
+    _review(change)
+    if change.journal:
+        heading("journal")
+        table(("AT", "SERVER", "EFFECT", "TOOK", "BECAUSE"), [_journal_row(entry) for entry in change.journal])
+    if change.proofs:
+        heading("shown")
+        proofs(change.proofs)
+
+
+def _review(change: Change) -> None:
+    s = change.summary
+    heading(f"approvals: {len(change.counted)} of {change.needed}")
+    for approval in change.approvals:
+        counts = approval.principal in change.counted and approval.plan_digest == change.plan.digest
+        why_not = "" if counts else "  (does not count)"
+        comment = f": {approval.comment}" if approval.comment else ""
+        click.echo(f"  {approval.principal}  {when(approval.at)}{comment}{why_not}")
+    if s.state != "open":
+        return
+    if change.blockers:
+        heading("blocked by")
+        for blocker in change.blockers:
+            click.echo(f"  {click.style(blocker.code, fg='yellow')}: {blocker.message}")
+        if any(blocker.code == "approvals" for blocker in change.blockers):
+            click.echo(f"  somebody else may approve it: tritonctl change approve {s.id}")
+    else:
+        click.echo(f"\nready: tritonctl change apply {s.id}")
+
+
+def _journal_row(entry: JournalEntry) -> tuple[object, ...]:
+    effect = entry.effect if entry.version is None else f"{entry.effect} {entry.version}"
+    if entry.direction == "back":
+        effect = f"{effect} (back)"
+    because = entry.because if entry.error is None else f"{entry.because}; failed: {entry.error}"
+    return (when(entry.started_at), entry.server, effect, _took(entry), because)
+
+
+def _took(entry: JournalEntry) -> str:
+    if entry.finished_at is None:
+        return "…"
+    took = datetime.fromisoformat(entry.finished_at) - datetime.fromisoformat(entry.started_at)
+    return f"{took.total_seconds():.3f} s"
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

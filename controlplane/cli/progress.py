@@ -1,0 +1,32 @@
+# Progress on a terminal, and none in a pipe; always on stderr.
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from clients.control.types import Change
+
+
+@contextmanager
+def bytes_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Gives what to call with the bytes that were done since the call before."""
+    with click.progressbar(
+        length=max(total, 1), label=label, file=sys.stderr, hidden=not sys.stderr.isatty(), show_eta=True
+    ) as bar:
+        yield bar.update
+
+
+def watch_line(changes: Iterable[Change]) -> Iterator[Change]:
+    """Passes the changes on; on a terminal one line says what is happening, and goes when it is over."""
+    live = sys.stderr.isatty()
+    for change in changes:
+        if live:
+            doing = change.journal[-1] if change.journal else None
+            words = f"{doing.effect} on {doing.server}: {doing.because}" if doing else "waiting for a worker"
+            click.echo(f"\r\x1b[K{change.summary.state}: {words}"[:100], nl=False, err=True)
+        yield change
+    if live:
+        click.echo("\r\x1b[K", nl=False, err=True)
