@@ -34,7 +34,8 @@ def findings(subject: Subject) -> Iterator[Finding]:
 
 def _names(subject: Subject) -> Iterator[Finding]:
     config = subject.config
-    named = [(field, text(config.get(field))) for field in ("backend", "platform", "runtime", "default_model_filename")]
+    fields = ("name", "backend", "platform", "runtime", "default_model_filename")
+    named = [(field, text(config.get(field))) for field in fields]
     named += [(f"instance_group[{i}].name", text(g.get("name"))) for i, g in enumerate(subject.groups)]
     named += [(f"instance_group[{i}].host_policy", text(g.get("host_policy"))) for i, g in enumerate(subject.groups)]
     named += [(f'cc_model_filenames["{k}"]', text(v)) for k, v in subject.part("cc_model_filenames").items()]

@@ -30,12 +30,15 @@ def _batching(subject: Subject, batching: JsonObject) -> Iterator[Finding]:
     if subject.rows > 1:
         return
     rows = subject.rows
-    yield regret(
-        "batching.without_batch",
-        "dynamic_batching",
-        f"dynamic_batching joins nothing: max_batch_size is {rows}",
-        "raise max_batch_size where the model can batch, or unset dynamic_batching",
-    )
+    if not {"default_queue_policy", "priority_queue_policy", "priority_levels"} & set(
+        batching
+    ):  # they act without a batch too
+        yield regret(
+            "batching.without_batch",
+            "dynamic_batching",
+            f"dynamic_batching joins nothing: max_batch_size is {rows}",
+            "raise max_batch_size where the model can batch, or unset dynamic_batching",
+        )
     if delay := number(batching.get("max_queue_delay_microseconds")):
         yield regret(
             "batching.delay_for_nothing",

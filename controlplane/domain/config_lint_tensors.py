@@ -30,20 +30,17 @@ def findings(subject: Subject) -> Iterator[Finding]:
 
 
 def _missing(subject: Subject, side: str) -> Iterator[Finding]:
-    if subject.signatures:
-        yield refused(
-            f"{side}.missing",
-            side,
-            f"the config lists no {side}: servers that do not complete configs refuse it",
-            "run `tritonctl config generate` for a complete config",
-        )
+    """Nothing is said about an ensemble's. A server that completes configs fills in what is missing; others do not."""
+    hint = "run `tritonctl config generate` for a complete config"
+    if side == "input" and subject.signatures:
+        yield refused("input.missing", side, "the config lists no input, and the model takes some", hint)
     elif not subject.is_ensemble:
-        yield regret(
-            f"{side}.missing",
-            side,
-            f"the config lists no {side}: only a server that completes configs loads it",
-            f"list every {side} with name, data_type and dims",
+        why = (
+            "only a server that completes configs loads it"
+            if side == "input"
+            else "a server may load it and answer nothing"
         )
+        yield regret(f"{side}.missing", side, f"the config lists no {side}: {why}", hint)
 
 
 def _tensor(subject: Subject, side: str, tensor: JsonObject) -> Iterator[Finding]:
