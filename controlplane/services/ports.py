@@ -64,7 +64,7 @@ class ArtifactStore(Protocol):
 
     def fetch(self, manifest: Manifest, directory: Path) -> None:
         """Write every file of the manifest below `directory` (which exists and is empty), verified and fsynced.
-        Raises ArtifactCorrupt or NotFound."""
+        Raises ArtifactCorrupt or NotFound, and ArtifactInvalid for a manifest with a wrong size."""
         ...
 
 

@@ -96,15 +96,20 @@ class ObjectArtifactStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             folders.update(parent for parent in target.parents if parent.is_relative_to(directory))
             try:
-                with target.open("xb", buffering=0) as file:
-                    for chunk in self.read(entry.sha256):
-                        file.write(chunk)
-                    os.fsync(file.fileno())
+                self._write(entry, target)
             except BaseException:
                 target.unlink(missing_ok=True)
                 raise
         for folder in folders:
             _sync_directory(folder)
+
+    def _write(self, entry: FileEntry, target: Path) -> None:
+        with target.open("xb", buffering=0) as file:
+            for chunk in self.read(entry.sha256):
+                file.write(chunk)
+            if file.tell() != entry.size:
+                raise ArtifactInvalid(f"{entry.path} has {file.tell()} bytes, the manifest says {entry.size}")
+            os.fsync(file.fileno())
 
     def discard(self, blobs: Collection[str], needed: Needed) -> list[str]:
         for sha256 in sorted(set(blobs) - set(needed(blobs))):
