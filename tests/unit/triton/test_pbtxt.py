@@ -245,6 +245,13 @@ def test_a_text_beyond_the_limit_is_refused_unread() -> None:
         codec.parse(" " * (MAX_TEXT + 1))
 
 
+def test_a_tree_whose_text_could_not_be_read_again_is_refused() -> None:
+    tree: JsonObject = {"input": [{"name": "x" * 100}] * 3000}
+    for refuse in (codec.check, codec.render):
+        with pytest.raises(ConfigInvalid, match="is too large"):
+            refuse(tree)
+
+
 def _value(field: FieldDescriptor) -> st.SearchStrategy[object]:
     kinds: dict[int, st.SearchStrategy[object]] = {
         FieldDescriptor.CPPTYPE_INT32: st.integers(-(2**31), 2**31 - 1),
