@@ -31,7 +31,6 @@ class Action(StrEnum):
     PERMISSION_REFUSED = "permission.refused"
 
     MODEL_REGISTERED = "model.registered"
-    MODEL_ADOPTED = "model.adopted"
     VERSION_REGISTERED = "version.registered"
     OBJECTIVE_SET = "objective.set"
     OBJECTIVE_REMOVED = "objective.removed"
@@ -40,7 +39,6 @@ class Action(StrEnum):
     POLICY_SET = "policy.set"
     SERVER_ADDED = "server.added"
     SERVER_CHANGED = "server.changed"
-    SERVER_REMOVED = "server.removed"
 
     CHANGE_PROPOSED = "change.proposed"
     CHANGE_REPLANNED = "change.replanned"

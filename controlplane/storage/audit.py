@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, tuple_
+from sqlalchemy import Connection, func, insert, select, tuple_
 from sqlalchemy.orm import Session
 
 from controlplane.domain.audit import AuditEntry, AuditFact, read_entry
@@ -12,6 +12,11 @@ from controlplane.domain.merkle import Frontier, Node, Range, leaf_hash, peaks, 
 from controlplane.errors import AuditBroken
 from controlplane.storage.audit_rows import AuditCheckpointRow, AuditEntryRow, AuditSubjectRow, AuditSubtreeRow
 from controlplane.storage.locks import Lock, take
+
+# Plain statements: the log is appended to with every change, and mapped rows cost as much as the database does.
+_INSERT_ENTRY = insert(AuditEntryRow)
+_INSERT_SUBJECT = insert(AuditSubjectRow)
+_INSERT_SUBTREE = insert(AuditSubtreeRow)
 
 
 class AuditStore:
@@ -31,32 +36,42 @@ class AuditStore:
         if not self._queue:
             return
         take(Lock.AUDIT_APPEND, self._session)
-        frontier = self.frontier(self.size())
+        connection = self._session.connection()
+        size = self.size()
+        frontier = self._edge(size, size + len(self._queue))
         for fact in self._queue:
-            self._write(AuditEntry.of(frontier.size, self._now(), fact), frontier)
+            self._write(connection, AuditEntry.of(frontier.size, self._now(), fact), frontier)
         self._queue.clear()
 
-    def _write(self, entry: AuditEntry, frontier: Frontier) -> None:
+    def _write(self, connection: Connection, entry: AuditEntry, frontier: Frontier) -> None:
         body = entry.body()
         leaf = leaf_hash(body)
         values = {
             "seq": entry.seq,
-            "body": body.decode("utf-8"),
+            "body": body.decode(),
             "leaf_hash": leaf.hex(),
             "at": entry.at,
             "actor": entry.actor.name,
             "action": entry.action,
         }
-        self._session.execute(insert(AuditEntryRow), values)
+        connection.execute(_INSERT_ENTRY, values)
         subjects = [{"kind": kind, "id": value, "seq": entry.seq} for kind, value in entry.subjects.items()]
         if subjects:
-            self._session.execute(insert(AuditSubjectRow), subjects)
+            connection.execute(_INSERT_SUBJECT, subjects)
         subtrees = [
             {"level": level, "position": position, "hash": node.hex()}
             for (level, position), node in frontier.append(leaf)
         ]
         if subtrees:
-            self._session.execute(insert(AuditSubtreeRow), subtrees)
+            connection.execute(_INSERT_SUBTREE, subtrees)
+
+    def _edge(self, size: int, later: int) -> Frontier:
+        """The frontier of `size` entries, good for growing to `later`: peaks that such growth does not join stay on the
+        left and are not read."""
+        joined = (size ^ later).bit_length()
+        nodes = peaks(size)
+        hashes = self._nodes([node for node in nodes if node[0] < joined])
+        return Frontier(size, [hashes.get(node, b"") for node in nodes])
 
     def size(self) -> int:
         """How many entries there are, which is also the next one's number."""
