@@ -12,6 +12,10 @@ from controlplane.domain.policies import Policy, stricter
 from controlplane.domain.times import format_instant
 
 
+ROLLED_BACK = "rolled_back"
+"""In `acknowledged`: the author knows that this content was rolled back before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blocker:
     """`code` is stable; `message` says what would lift it."""
@@ -64,9 +68,11 @@ def blockers(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], 
     if (
         request.kind is ChangeKind.CHANGE
         and plan.desired.digest in at.rolled_back
-        and plan.desired.digest not in request.acknowledged
+        and ROLLED_BACK not in request.acknowledged
     ):
-        found.append(Blocker("rolled_back", "this content was rolled back before: acknowledge it to apply it again"))
+        found.append(
+            Blocker("rolled_back", "this content was rolled back before: propose it with --acknowledge rolled_back")
+        )
     if request.break_glass is None:
         found += _policy(request, plan, approvals, at)
     return tuple(found)

@@ -9,11 +9,12 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Version
 from controlplane.domain.changes import ChangeKind, ChangeRequest, GateResult, Plan
 from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, diff, impact
-from controlplane.domain.config_lint import Finding, Severity, lint
+from controlplane.domain.config_findings import Finding, Severity
+from controlplane.domain.config_lint import lint, refuse
 from controlplane.domain.environments import NOTHING, Deployment, RevisionContent, VersionRef
 from controlplane.domain.policies import Policy
 from controlplane.domain.servers import HostFacts
-from controlplane.errors import ConfigInvalid, Conflict, InvalidInput, NotFound
+from controlplane.errors import Conflict, InvalidInput, NotFound
 from controlplane.services.deployments import base_content
 from controlplane.services.ports import ConfigCodec, ConfigGenerator
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
@@ -84,7 +85,10 @@ class Draft:
 class _Base:
     """What a draft stands on, read in one transaction."""
 
+    model: str
     policy: Policy
+    embedded: bool
+    """Whether the server is ours, on this host."""
     deployment: Deployment | None
     content: RevisionContent
     versions: dict[int, Version]
@@ -132,7 +136,8 @@ class Planner:
     def _read(self, wish: Proposal) -> _Base:
         with self._storage.read() as unit:
             environment = unit.environments.get(wish.environment)
-            if not unit.environments.servers(wish.environment):
+            servers = unit.environments.servers(wish.environment)
+            if not servers:
                 raise NotFound(
                     f"environment {wish.environment!r} has no server",
                     hint=f"tritonctl server add NAME --env {wish.environment} --address … --repository …",
@@ -143,7 +148,16 @@ class Planner:
             if deployment is None and (wish.rollback or wish.reconcile or wish.undeploy):
                 raise NotFound(f"{wish.model!r} was never deployed in {wish.environment!r}")
             target = _target(unit, deployment, content, wish.revision) if wish.rollback and deployment else None
-            return _Base(environment.policy, deployment, content, versions, _other(unit, wish), target)
+            return _Base(
+                model=wish.model,
+                policy=environment.policy,
+                embedded=any(server.home is not None for server in servers),
+                deployment=deployment,
+                content=content,
+                versions=versions,
+                other=_other(unit, wish),
+                target=target,
+            )
 
     def _desired(self, wish: Proposal, base: _Base) -> tuple[RevisionContent, tuple[str, ...]]:
         if wish.undeploy:
@@ -202,13 +216,7 @@ class Planner:
         }
         found = impact(base.content, desired, interfaces)
         findings = self._findings(base, desired) if kind is ChangeKind.CHANGE else ()
-        refused = [finding for finding in findings if finding.severity is Severity.REFUSED]
-        if refused:
-            raise ConfigInvalid(
-                "the config would be refused: " + "; ".join(f"{f.path}: {f.message}" for f in refused),
-                hint=refused[0].hint,
-                details={"findings": [{"code": f.code, "path": f.path, "message": f.message} for f in refused]},
-            )
+        refuse(findings)
         regrets = tuple(f"{f.path}: {f.message}" for f in findings if f.severity is Severity.REGRET)
         return Draft(
             kind=kind,
@@ -226,9 +234,14 @@ class Planner:
     def _findings(self, base: _Base, desired: RevisionContent) -> tuple[Finding, ...]:
         if desired.config is None:
             return ()
-        inspections = [base.versions[number].inspection for number in desired.numbers]
-        signatures = [inspection.signature for inspection in inspections if inspection.signature is not None]
-        return lint(desired.config, signatures=signatures, host=self._host)
+        found = {number: base.versions[number].inspection.signature for number in desired.numbers}
+        return lint(
+            desired.config,
+            model=base.model,
+            signatures={number: signature for number, signature in found.items() if signature is not None},
+            host=self._host if base.embedded else None,
+            embedded=base.embedded,
+        )
 
     def _gates(
         self, base: _Base, desired: RevisionContent, found: Impact, regrets: tuple[str, ...]
@@ -251,7 +264,7 @@ class Planner:
 
     def _headroom(self, base: _Base, desired: RevisionContent) -> tuple[str, str]:
         """Weights of old and new side by side against half of the host's memory: activations need the rest."""
-        if self._host is None:
+        if self._host is None or not base.embedded:
             return "inconclusive", "the memory of the server's host is not known"
         numbers = [*base.content.numbers, *desired.numbers]
         size = sum(base.versions[number].manifest.size for number in numbers)
