@@ -1,7 +1,10 @@
 # Use cases of the catalog: registering versions, reading them, objectives, collecting what nothing refers to.
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,6 +26,7 @@ from controlplane.storage.unit_of_work import Storage, UnitOfWork
 _FILES = "files"
 _SAMPLES = "samples.npz"
 _GOLDEN = "golden.npz"
+_PREFIX = "tritonctl-register-"
 _GRACE = timedelta(days=1)  # no upload or registration that is still going on is older
 
 
@@ -81,7 +85,8 @@ class CatalogService:
             return known
         if self._staging is not None:
             self._staging.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="tritonctl-register-", dir=self._staging) as name:
+            _remove_remnants(self._staging)
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._staging) as name:
             held = _Held(self._artifacts, Path(name))
             held.fetch(wish.manifest, _FILES)
             if wish.samples is not None:
@@ -266,6 +271,14 @@ class _Held:
         for sha256 in blobs:
             if sha256 in self._files and not self._artifacts.has(sha256):
                 self._artifacts.add_file(self._files[sha256], "restored")
+
+
+def _remove_remnants(staging: Path) -> None:
+    """What a process that was killed while it registered left behind."""
+    for path in staging.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # its owner has finished just now
+            if path.stat().st_mtime < time.time() - _GRACE.total_seconds():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _check(wish: Registration) -> None:

@@ -20,6 +20,7 @@ MODEL_FILE = "model.onnx"
 _PROTOBUF_LIMIT = 2**31 - 1
 _REQUEST_LIMIT = 2**31 - 1  # what one gRPC message can carry
 _MAX_METADATA = 100
+_OPAQUE = "if your server serves it all the same (custom operators), register it with --opaque --config config.pbtxt"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # What Triton's onnxruntime backend takes; anything else cannot travel over its wire.
@@ -86,9 +87,9 @@ def check(directory: Path) -> None:
     try:
         checker.check_model(directory / MODEL_FILE, full_check=True)
     except checker.ValidationError as error:
-        raise ModelInvalid(f"the onnx checker refuses the graph: {brief(error, directory)}") from None
+        raise ModelInvalid(f"the onnx checker refuses the graph: {brief(error, directory)}", hint=_OPAQUE) from None
     except shape_inference.InferenceError as error:
-        raise ModelInvalid(f"shape inference refuses the graph: {brief(error, directory)}") from None
+        raise ModelInvalid(f"shape inference refuses the graph: {brief(error, directory)}", hint=_OPAQUE) from None
 
 
 def open_session(directory: Path, *, optimized: bool) -> onnxruntime.InferenceSession:
@@ -102,7 +103,7 @@ def open_session(directory: Path, *, optimized: bool) -> onnxruntime.InferenceSe
     try:
         return onnxruntime.InferenceSession(str(directory / MODEL_FILE), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
-        raise ModelInvalid(f"onnxruntime cannot open the graph: {brief(error, directory)}") from None
+        raise ModelInvalid(f"onnxruntime cannot open the graph: {brief(error, directory)}", hint=_OPAQUE) from None
 
 
 def specs(session: onnxruntime.InferenceSession) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

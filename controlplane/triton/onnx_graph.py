@@ -1,6 +1,7 @@
 # OnnxInspector: validates what was registered, in a child process that nothing it reads can make us share the fate of.
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Inspection
-from controlplane.errors import ArtifactInvalid, InvalidInput, ModelInvalid, NameInvalid
+from controlplane.errors import ArtifactInvalid, InvalidInput, ModelInvalid, NameInvalid, RuntimeUnavailable
 from controlplane.triton.inspect_child import GOLDEN_FILE, RESULT_FILE, STAGE_FILE
 from controlplane.triton.inspect_process import ChildEnd, InspectionLimits, run_child
 
@@ -36,6 +37,11 @@ class OnnxInspector:
     def inspect(
         self, directory: Path, *, samples: Path | None, store: BlobSink, opaque_config: JsonObject | None = None
     ) -> Inspection:
+        if opaque_config is None and importlib.util.find_spec("onnxruntime") is None:
+            raise RuntimeUnavailable(
+                "onnxruntime is not installed, so graphs cannot be validated",
+                hint="pip install 'triton-controlplane[cpu]', or [gpu]",
+            )
         size = sum(path.lstat().st_size for path in directory.rglob("*"))
         seconds, memory = self._limits.seconds_for(size), self._limits.memory_for(size)
         with tempfile.TemporaryDirectory(prefix="tritonctl-inspect-") as name:

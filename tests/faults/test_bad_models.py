@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.triton.inspect_process import InspectionLimits
 from controlplane.triton.onnx_graph import OnnxInspector
 
+T = TypeVar("T")
 QUICK = InspectionLimits(seconds=10)
 GOOD = "agraph (float[n, 3] x) => (float[n, 3] y) { y = Relu(x) }"
 
@@ -276,3 +278,29 @@ def test_a_file_over_protobufs_limit_is_refused_without_reading_it(refusal: Call
         refusal(parse(GOOD), prepare=grow).message
         == "the graph has 2147483648 bytes, protobuf reads at most 2147483647"
     )
+
+
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    directory = tmp_path / "files"
+    directory.mkdir()
+    (directory / "model.onnx").write_bytes(endless_loop().SerializeToString())
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from obstore.store import MemoryStore\n"
+        "from controlplane.storage.artifacts import ObjectArtifactStore\n"
+        "from controlplane.triton.onnx_graph import OnnxInspector\n"
+        "OnnxInspector().inspect(Path(sys.argv[1]), samples=None, store=ObjectArtifactStore(MemoryStore()))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(directory)]) as parent:
+        child = until(lambda: next(iter(psutil.Process(parent.pid).children()), None))
+        until(lambda: child.cpu_times().user > 1.5)  # it loops, and has long given its signal
+        parent.kill()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def until(answer: Callable[[], T | None], seconds: float = 30) -> T:
+    deadline = time.monotonic() + seconds
+    while not (found := answer()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found

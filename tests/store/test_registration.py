@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -362,6 +363,17 @@ def test_good_and_bad_registrations_of_shared_files_never_lose_a_blob(
             results[k] = catalog.register_version(ALICE, Registration(f"m{k}", good, config=PLAN))
     assert [type(result) for result in results] == [Version, ModelInvalid] * 3 or NotFound in map(type, results[1::2])
     assert {entry.sha256 for entry in good.files} <= blobs()
+
+
+def test_remnants_of_a_killed_registration_are_removed_after_a_day(
+    catalog: CatalogService, upload: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    old, new = (tmp_path / f"staging/tritonctl-register-{age}" for age in ("old", "new"))
+    for path in (old, new):
+        (path / "files").mkdir(parents=True)
+    os.utime(old, (1, 1))
+    catalog.register_version(ALICE, Registration("plan", upload(b"plan", "model.plan"), config=PLAN))
+    assert list((tmp_path / "staging").iterdir()) == [new]
 
 
 def test_garbage_is_what_no_version_needs_and_nobody_wrote_lately(

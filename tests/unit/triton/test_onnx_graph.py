@@ -1,6 +1,7 @@
 # Inspecting good graphs in a child process: signature, batching, golden inferences and their tolerance.
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from onnx import helper, numpy_helper, parser
 from controlplane.domain.catalog import Batching, Golden, GoldenMode, Inspection, Signature, TensorSpec
 from controlplane.domain.golden import GoldenCase, GoldenOutcome, distinguishes, dump_cases, judge, load_cases
 from controlplane.storage.artifacts import ObjectArtifactStore
+from controlplane.triton.golden_measure import record
+from controlplane.triton.inspect_graph import open_session, specs
+from controlplane.triton.inspect_process import run_child
 from controlplane.triton.onnx_graph import OnnxInspector
 
 
@@ -138,6 +142,14 @@ def test_one_unstable_output_does_not_hide_the_others(tmp_path: Path, store: Obj
     assert (found.golden.mode, found.golden.absolute) == (GoldenMode.TOLERANCE, (("k", "0"), ("y", "inf")))
 
 
+def test_what_there_is_no_time_for_is_skipped_and_named(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(dense(1).SerializeToString())
+    session = open_session(tmp_path, optimized=True)
+    found = record(tmp_path, session, *specs(session), None, deadline=time.monotonic())
+    assert (len(found.cases), found.batching, found.mode) == (1, Batching.UNKNOWN, GoldenMode.TOLERANCE)
+    assert found.skipped == ["batching and tolerance: one inference takes 0.0 s"]
+
+
 def test_an_opaque_version_is_not_looked_into(tmp_path: Path, store: ObjectArtifactStore) -> None:
     (tmp_path / "model.plan").write_bytes(b"compiled for another machine")
     found = OnnxInspector().inspect(tmp_path, samples=None, store=store, opaque_config={"backend": "tensorrt"})
@@ -166,3 +178,15 @@ def test_an_opaque_versions_samples_bring_their_answers(tmp_path: Path, store: O
     assert golden == Golden(golden.blob, 1, GoldenMode.TOLERANCE, "samples", tolerance, tolerance)
     assert judge(golden, back, case.outputs).outcome is GoldenOutcome.PASSED
     assert found.backend == "tensorrt_plan"
+
+
+def test_the_child_imports_nothing_from_its_working_directory(
+    tmp_path: Path,
+) -> None:
+    """A module of its working directory is not imported by a process that opens foreign files."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "numpy.py").write_text("raise SystemExit(7)")
+    (work / "look.json").write_text("{}")
+    end = run_child("controlplane.triton.inspect_child", [str(work / "look.json")], work=work, seconds=10)
+    assert (end.status, end.timed_out, end.complaint.splitlines()[-1]) == (1, False, "KeyError: 'memory_bytes'")
