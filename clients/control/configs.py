@@ -16,6 +16,10 @@ class ConfigsRoom:
         path = f"/v1/models/{segment(model)}/versions/{number}/config"
         return decode(GeneratedConfig, self._connection.post(path, intent))
 
+    def parse(self, text: str) -> Config:
+        """A config.pbtxt as a tree, and as text in its one normal form."""
+        return decode(Config, self._connection.post("/v1/configs/parse", ConfigText(text)))
+
     def lint(self, text: ConfigText) -> Page[Finding]:
         tree = self._connection.post("/v1/configs/lint", text)
         return Page(tuple(decode(Finding, item) for item in tree["items"]))

@@ -28,8 +28,8 @@ def _value(kind: Any, tree: Any) -> Any:
     if origin is UnionType:
         if tree is None:
             return None
-        (inner,) = (option for option in get_args(kind) if option is not NoneType)
-        return _value(inner, tree)
+        options = [option for option in get_args(kind) if option is not NoneType]
+        return _value(options[0], tree) if len(options) == 1 else tree  # several: scalars, which need no reading
     if origin is tuple:
         return tuple(_value(get_args(kind)[0], item) for item in tree)
     if is_dataclass(kind):

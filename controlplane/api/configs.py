@@ -31,6 +31,12 @@ def generate_config(model: str, number: str, body: types.Intent, caller: Caller,
     )
 
 
+def parse_config(body: types.ConfigText, rooms: Rooms) -> types.Config:
+    """A config.pbtxt as a tree, and as text in its one normal form."""
+    config = rooms.configs.parse(body.text)
+    return types.Config(dict(config), rooms.configs.render(config))
+
+
 def lint_config(body: types.ConfigText, caller: Caller, rooms: Rooms) -> types.Page[types.Finding]:
     found = rooms.configs.lint(caller, body.text, model=body.model, version=body.version)
     return types.Page(tuple(wire.of(types.Finding, finding) for finding in found))

@@ -116,6 +116,7 @@ _CONFIGS = (
         configs.generate_config,
         errors=(NotFound, ConfigInvalid, ConfigPathInvalid),
     ),
+    Route("POST", "/v1/configs/parse", Permission.CATALOG_READ, configs.parse_config, errors=(ConfigInvalid,)),
     Route("POST", "/v1/configs/lint", Permission.CATALOG_READ, configs.lint_config, errors=(NotFound, ConfigInvalid)),
     Route("POST", "/v1/configs/diff", Permission.CATALOG_READ, configs.diff_configs, errors=(ConfigInvalid,)),
     Route(

@@ -16,7 +16,6 @@ RELOAD_WORDS = {
     "reload": "reload: loaded anew beside the old one, which serves meanwhile",
     "breaks_clients": "breaks clients: requests that worked before may be refused",
 }
-_REVIEWED = ["applying", "paused", "undoing", "stuck", "open"]
 
 
 def differences(found: Iterable[Difference]) -> None:
@@ -30,9 +29,9 @@ def differences(found: Iterable[Difference]) -> None:
 def difference(path: str, before: object, after: object) -> None:
     """`~` changed, `+` came, `-` went."""
     if before is None:
-        click.secho(f"  + {path}: {_value(after)}", fg="green")
+        _whole("+", path, after, "green")
     elif after is None:
-        click.secho(f"  - {path}: {_value(before)}", fg="red")
+        _whole("-", path, before, "red")
     else:
         arrow = click.style(" → ", dim=True)
         click.echo(
@@ -128,6 +127,13 @@ def _took(entry: JournalEntry) -> str:
         return "…"
     took = datetime.fromisoformat(entry.finished_at) - datetime.fromisoformat(entry.started_at)
     return f"{took.total_seconds():.3f} s"
+
+
+def _whole(sign: str, path: str, value: object, colour: str) -> None:
+    """What came or went; a message over several lines."""
+    words = json.dumps(value, indent=2) if isinstance(value, (dict, list)) else _value(value)
+    for number, line in enumerate(f"{path}: {words}".split("\n")):
+        click.secho(f"  {sign if number == 0 else ' '} {line}", fg=colour)
 
 
 def _value(value: object) -> str:

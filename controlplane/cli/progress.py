@@ -30,3 +30,23 @@ def watch_line(changes: Iterable[Change]) -> Iterator[Change]:
         yield change
     if live:
         click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@contextmanager
+def steps_bar(label: str) -> Iterator[Callable[[str, float], None]]:
+    """Gives what to call with words and the share that is done, 0 to 1. In a pipe the words are written, once each."""
+    live = sys.stderr.isatty()
+    said = ""
+    with click.progressbar(
+        length=1000, label=label, file=sys.stderr, hidden=not live, item_show_func=lambda words: words or ""
+    ) as bar:
+
+        def progress(words: str, share: float) -> None:
+            nonlocal said
+            if live:
+                bar.update(int(share * 1000) - bar.pos, words)
+            elif words != said:
+                click.echo(f"{label}: {words}", err=True)
+            said = words
+
+        yield progress

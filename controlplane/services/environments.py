@@ -1,7 +1,7 @@
 # Use cases of environments, their servers, deployments and revisions.
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controlplane.domain.access import Permission, Principal
@@ -128,6 +128,31 @@ class EnvironmentService:
                 )
             )
         return spec
+
+    def place_server(
+        self, principal: Principal, environment: str, name: str, address: str, metrics_url: str | None
+    ) -> ServerSpec:
+        """Where a server that we launched listens now. Nothing to do, and to audit, when it is there already."""
+        self._access.require(principal, Permission.SERVER_MANAGE)
+        with self._storage.write() as unit:
+            before = next((spec for spec in unit.environments.servers(environment) if spec.name == name), None)
+            if before is None:
+                raise NotFound(
+                    f"{environment!r} has no server {name!r}", hint=f"tritonctl server list --env {environment}"
+                )
+            if (before.address, before.metrics_url) == (address, metrics_url):
+                return before
+            placed = replace(before, address=address, metrics_url=metrics_url)
+            unit.environments.set_server(placed)
+            unit.audit.append(
+                AuditFact(
+                    principal.actor,
+                    Action.SERVER_CHANGED,
+                    {"environment": environment, "server": name},
+                    {"before": before.address, "after": address},
+                )
+            )
+        return placed
 
     def servers(self, principal: Principal, environment: str) -> tuple[ServerSpec, ...]:
         self._access.require(principal, Permission.ENVIRONMENT_READ)
