@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from controlplane.domain.notes import Signer
+from controlplane.domain.notes import Signer, Verifier
 
 _FILE = re.compile(r"(\d{12,})\.checkpoint")
 
@@ -48,6 +48,29 @@ def ensure_signing_key(path: Path, name: str) -> Signer:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(path, Signer.generate(name).private_text() + "\n", mode=0o600, keep=True)
     return Signer.parse(path.read_text(encoding="utf-8"))
+
+
+def rotate_signing_key(path: Path, name: str) -> Signer:
+    """Replace the key in `path` by a new one and remember the old one's public half beside it, so that what it signed
+    still counts. Stop the signing processes first. A crash in between leaves the old key in force."""
+    old = ensure_signing_key(path, name).verifier
+    known = retired_verifiers(path)
+    if old not in known:
+        _write(_retired(path), "".join(f"{verifier}\n" for verifier in (*known, old)), mode=0o644)
+    new = Signer.generate(name)
+    _write(path, new.private_text() + "\n", mode=0o600)
+    return new
+
+
+def retired_verifiers(path: Path) -> Sequence[Verifier]:
+    """The public halves of the keys that were in `path` before, the oldest first. Raises InvalidInput."""
+    retired = _retired(path)
+    lines = retired.read_text(encoding="utf-8").splitlines() if retired.exists() else []
+    return [Verifier.parse(line) for line in lines if line]
+
+
+def _retired(path: Path) -> Path:
+    return path.with_name(f"{path.name}.retired")
 
 
 def _write(path: Path, text: str, *, mode: int, keep: bool = False) -> None:

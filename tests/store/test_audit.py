@@ -22,7 +22,12 @@ from controlplane.errors import AuditBroken, Conflict, IntegrityError, InvalidIn
 from controlplane.services.access import AccessService
 from controlplane.services.audit import AuditService
 from controlplane.services.audit_verify import verify
-from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key
+from controlplane.storage.checkpoint_files import (
+    CheckpointFiles,
+    ensure_signing_key,
+    retired_verifiers,
+    rotate_signing_key,
+)
 from controlplane.storage.database import Database, create_database
 from controlplane.storage.triggers import audit_triggers_lifted, missing_audit_triggers
 from controlplane.storage.unit_of_work import Storage
@@ -262,19 +267,29 @@ def test_a_process_without_the_key_does_not_sign(
 
 
 def test_after_a_rotation_the_new_key_goes_on_where_the_old_one_ended(
-    audit: AuditService, storage: Storage, clock: SteppingClock, files: CheckpointFiles, signer: Signer
+    storage: Storage, clock: SteppingClock, files: CheckpointFiles, tmp_path: Path
 ) -> None:
+    path = tmp_path / "keys" / "audit.key"
+
+    def service() -> AuditService:
+        signer = ensure_signing_key(path, "log.example/test")
+        known = [signer.verifier, *retired_verifiers(path)]
+        return AuditService(storage, AccessService(storage, clock), files, known, signer)
+
     append(storage, change(1))
-    audit.sign()
-    new = Signer.generate("log.example/test")
-    keys = [new.verifier, signer.verifier]
-    rotated = AuditService(storage, AccessService(storage, clock), files, keys, new)
+    old = service()
+    old.sign()
+    new = rotate_signing_key(path, "log.example/test")
     append(storage, change(2))
+    rotated = service()
     rotated.sign()
-    assert rotated.key == str(new.verifier)
+    assert rotated.key == str(new.verifier) != old.key
+    assert [str(verifier) for verifier in retired_verifiers(path)] == [old.key]
+    keys = [new.verifier, *retired_verifiers(path)]
     assert verify(storage.database, keys, files.directory, one_owner=False).checkpoints == 2
+    assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(IntegrityError, match="no known key signed this note"):
-        audit.sign()
+        old.sign()
 
 
 def test_a_client_follows_the_log_and_sees_a_rewritten_and_a_cut_one(
