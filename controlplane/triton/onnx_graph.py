@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +30,12 @@ class BlobSink(Protocol):
 
 
 class OnnxInspector:
-    """The `Inspector` of services/ports.py. Safe for several threads; each call is a process of its own."""
+    """The `Inspector` of services/ports.py. Safe for several threads; each call is a process of its own, and no more than
+    `at_once` of them run, because each may use as much memory as its limit says."""
 
-    def __init__(self, limits: InspectionLimits | None = None) -> None:
+    def __init__(self, limits: InspectionLimits | None = None, *, at_once: int = 2) -> None:
         self._limits = limits if limits is not None else InspectionLimits()
+        self._turns = threading.BoundedSemaphore(at_once)
 
     def inspect(
         self, directory: Path, *, samples: Path | None, store: BlobSink, opaque_config: JsonObject | None = None
@@ -44,7 +47,7 @@ class OnnxInspector:
             )
         size = sum(path.lstat().st_size for path in directory.rglob("*"))
         seconds, memory = self._limits.seconds_for(size), self._limits.memory_for(size)
-        with tempfile.TemporaryDirectory(prefix="tritonctl-inspect-") as name:
+        with self._turns, tempfile.TemporaryDirectory(prefix="tritonctl-inspect-") as name:
             work = Path(name)
             request = {
                 "directory": str(directory.resolve()),
