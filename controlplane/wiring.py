@@ -85,14 +85,14 @@ def build_planner(storage: Storage) -> Planner:
     return Planner(storage, PbtxtCodec(), functools.partial(_generated, host=host), host)
 
 
-def _generated(version: Version, *, host: HostFacts) -> JsonObject:
+def _generated(version: Version, *, embedded: bool, host: HostFacts) -> JsonObject:
     signature = version.inspection.signature
     if signature is None:
         raise InvalidInput(
             f"version {version.number} of {version.model!r} is opaque: nothing is known to generate from",
             hint="give its config: --config FILE",
         )
-    return generate(GenerateRequest(version.model, signature, host)).config
+    return generate(GenerateRequest(version.model, signature, host, embedded=embedded)).config
 
 
 def build_changes(storage: Storage, access: AccessService) -> ChangeService:
@@ -193,10 +193,23 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
         settings.worker,
         driver=DeploymentDriver(storage, engine, verifier, connect, clock),
         watcher=Watcher(storage, engine, verifier, connect, clock),
-        changes=build_changes(storage, access),
         name=name,
-        checkpoint=build_audit(settings, storage, access).sign,
+        chores=(
+            build_changes(storage, access).expire,
+            build_audit(settings, storage, access).sign,
+            functools.partial(_clean_staging, storage, connect),
+        ),
     )
+
+
+def _clean_staging(storage: Storage, connect: Connections) -> None:
+    """What a writer that was killed left beside the repositories."""
+    with storage.read() as unit:
+        specs = [
+            spec for environment in unit.environments.all() for spec in unit.environments.servers(environment.name)
+        ]
+    for spec in specs:
+        connect(spec).repository.clean_staging()
 
 
 def _inspector(settings: Settings) -> OnnxInspector:

@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from controlplane.domain.changes import ChangeState
 from controlplane.domain.environments import Deployment
 from controlplane.errors import ControlPlaneError, LeaseLost
-from controlplane.services.changes import ChangeService
 from controlplane.services.deployments import DeploymentDriver
 from controlplane.services.lease import Lease
 from controlplane.services.ports import Clock
@@ -23,7 +22,8 @@ _log = logging.getLogger(__name__)
 class Worker:
     """Any number of them share one database: a deployment's lease says whose turn it is.
 
-    `checkpoint` signs the audit log's current head; it is called every `settings.checkpoint_seconds`.
+    `chores` are done every `settings.checkpoint_seconds`, the first time at once; one that fails does not keep the
+    others from being done.
     """
 
     def __init__(
@@ -34,18 +34,16 @@ class Worker:
         *,
         driver: DeploymentDriver,
         watcher: Watcher,
-        changes: ChangeService,
         name: str,
-        checkpoint: Callable[[], object],
+        chores: Sequence[Callable[[], object]],
     ) -> None:
         self._storage = storage
         self._driver = driver
         self._watcher = watcher
-        self._changes = changes
         self._clock = clock
         self._settings = settings
         self._name = name
-        self._checkpoint = checkpoint
+        self._chores = tuple(chores)
         self._next_chores = clock.now()
 
     def run(self, stop: threading.Event) -> None:
@@ -61,7 +59,7 @@ class Worker:
 
     def once(self) -> bool:
         """One pass over what is due; True when something was."""
-        self._chores()
+        self._do_chores()
         with self._storage.read() as unit:
             deployments = unit.environments.deployments()
             states = {request.id: request.state for request in unit.changes.active()}
@@ -105,10 +103,13 @@ class Worker:
             return True
         return self._clock.now() >= deployment.watched_at + timedelta(seconds=self._settings.watch_seconds)
 
-    def _chores(self) -> None:
+    def _do_chores(self) -> None:
         now = self._clock.now()
         if now < self._next_chores:
             return
-        self._changes.expire()
-        self._checkpoint()
         self._next_chores = now + timedelta(seconds=self._settings.checkpoint_seconds)
+        for chore in self._chores:
+            try:
+                chore()
+            except ControlPlaneError as error:
+                _log.exception("a chore failed", extra={"code": error.code, "reason": error.message})

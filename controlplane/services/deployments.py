@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
 from controlplane.domain.catalog import Version
 from controlplane.domain.changes import ChangeRequest, ChangeState, Plan
+from controlplane.domain.converge import Desired, Effect, Step
 from controlplane.domain.environments import (
     NOTHING,
     Deployment,
@@ -25,7 +26,7 @@ from controlplane.domain.environments import (
 from controlplane.errors import ControlPlaneError, LeaseLost, LoadUnknown, VerificationFailed
 from controlplane.services.engine import Engine, Work
 from controlplane.services.lease import Lease
-from controlplane.services.ports import Clock, Connector
+from controlplane.services.ports import Clock, Connector, Target
 from controlplane.services.verification import Verifier
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
@@ -120,14 +121,24 @@ class DeploymentDriver:
             if RESTART in at.request.acknowledged and target.keeper is not None:
                 self._engine.restart(work, target, desired)
                 self._settle(lambda unit: _drop(unit, at.request, RESTART))
-            observed = self._engine.bring(work, target, desired)
-            proofs += self._verifier.verify(
-                target, model, desired=desired, observed=observed, versions=versions, before=before
-            )
+            shown = self._show(work, target, desired, versions, before)
+            if any(proof.status is ProofStatus.FAILED for proof in shown):
+                # The files are right and the answers are not: Triton may hold other bytes, or a dead backend.
+                self._engine.effect(work, target, Step(Effect.TOUCH, "answers contradict the files"), desired)
+                shown = self._show(work, target, desired, versions, before)
+            proofs += shown
         failed = [proof for proof in proofs if proof.status is ProofStatus.FAILED]
         if failed:
             raise VerificationFailed(f"{failed[0].name}: {failed[0].seen}")
         return tuple(proofs)
+
+    def _show(
+        self, work: Work, target: Target, desired: Desired, versions: Sequence[Version], before: Sequence[Version]
+    ) -> tuple[Proof, ...]:
+        observed = self._engine.bring(work, target, desired)
+        return self._verifier.verify(
+            target, work.lease.model, desired=desired, observed=observed, versions=versions, before=before
+        )
 
     def _versions(self, model: str, content: RevisionContent) -> tuple[Version, ...]:
         with self._storage.read() as unit:

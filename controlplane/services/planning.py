@@ -193,7 +193,7 @@ class Planner:
             notes.append(f"the config is the one that version {highest.number} was registered with")
             return {key: value for key, value in highest.config.items() if key != "version_policy"}
         notes.append(f"the config was generated for version {highest.number}")
-        return self._generate(highest)
+        return self._generate(highest, embedded=base.embedded)
 
     def _ref(self, base: _Base, number: int, wish: Proposal) -> VersionRef:
         version = base.versions.get(number)

@@ -187,6 +187,10 @@ class ModelRepository(Protocol):
         """Make config and version directories newer than any load, so that the next load is a full reload."""
         ...
 
+    def clean_staging(self) -> int:
+        """Remove what killed writers left in the staging directory, hours ago; how many entries there were."""
+        ...
+
     def fence(self, model: str, token: int, *, wait_seconds: float) -> AbstractContextManager[None]:
         """Hold the lock file beside the repository for one effect. Raises LeaseLost when a greater token has been here,
         and OperationTimedOut when another process holds it longer than `wait_seconds`."""
@@ -245,4 +249,6 @@ class GoldenReader(Protocol):
 class ConfigGenerator(Protocol):
     """Writes a complete config for a version."""
 
-    def __call__(self, version: Version) -> JsonObject: ...
+    def __call__(self, version: Version, *, embedded: bool) -> JsonObject:
+        """`embedded`: for our own server on this host. Raises InvalidInput for an opaque version."""
+        ...
