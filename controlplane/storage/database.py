@@ -1,7 +1,7 @@
 # Engines and transactions: what a reading and a writing transaction are on SQLite and on PostgreSQL.
 """A reading transaction sees one snapshot and cannot write. A writing transaction is alone on SQLite (BEGIN IMMEDIATE)
-and READ COMMITTED on PostgreSQL. Never open one inside another in the same thread: on SQLite the inner one would wait
-for the outer one until the time limit."""
+and READ COMMITTED on PostgreSQL. One inside another in the same thread is a mistake in the program: on SQLite the inner
+one would wait for the outer one until the time limit."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
+        self._here = threading.local()
         self._write_lock = threading.RLock() if self.dialect == "sqlite" else None
         # In memory there is one connection for all threads, so reading takes a turn as well.
         self._read_lock = self._write_lock if isinstance(engine.pool, StaticPool) else None
@@ -46,10 +47,19 @@ class Database:
 
         `schema_change` leaves SQLite's foreign keys unenforced: it replaces a table by dropping it, which would cascade.
         """
-        with _turn(self._write_lock), self.engine.connect() as plain:
+        with self._only_one_here(), _turn(self._write_lock), self.engine.connect() as plain:
             connection = plain.execution_options(**{_WRITES: True, _CHANGES_SCHEMA: schema_change})
             with _begin(connection):
                 yield connection
+
+    @contextmanager
+    def _only_one_here(self) -> Iterator[None]:
+        assert not getattr(self._here, "writing", False), "a writing transaction inside another one"
+        self._here.writing = True
+        try:
+            yield
+        finally:
+            self._here.writing = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

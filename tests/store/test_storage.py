@@ -86,6 +86,17 @@ def test_a_reader_sees_one_snapshot_while_others_write(storage: Storage) -> None
         assert [principal.name for principal in unit.access.principals()] == ["bob"]
 
 
+def test_a_writing_transaction_inside_another_is_a_mistake_and_says_so(storage: Storage) -> None:
+    def nest() -> None:
+        with storage.write(), storage.write():
+            pass
+
+    with pytest.raises(AssertionError, match="a writing transaction inside another one"):
+        nest()
+    with storage.write() as unit:
+        unit.access.add("bob", PrincipalKind.PERSON, (), NOW)
+
+
 def test_foreign_keys_hold(database: Database) -> None:
     with pytest.raises(IntegrityError), database.writing() as connection:
         connection.execute(text("INSERT INTO principal_roles (principal_id, role) VALUES (99, 'admin')"))
