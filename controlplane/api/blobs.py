@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from anyio import from_thread
 from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from controlplane.api.security import Caller, Rooms
 from controlplane.errors import InvalidInput
@@ -27,7 +28,10 @@ async def upload_blob(sha256: str, request: Request, caller: Caller, rooms: Room
     stream = request.stream()
 
     async def following() -> bytes | None:
-        return await anext(stream, None)
+        try:
+            return await anext(stream, None)
+        except ClientDisconnect:
+            raise InvalidInput("the sender went away", hint="go on from the offset") from None
 
     def chunks() -> Iterator[bytes]:
         while (chunk := from_thread.run(following)) is not None:

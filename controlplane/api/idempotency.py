@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -16,45 +15,34 @@ from controlplane.domain.access import Principal
 from controlplane.errors import InvalidInput
 from controlplane.services.idempotency import IdempotencyService, KeptAnswer
 
+Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 HEADER = "Idempotency-Key"
 _LONGEST = 255
 _SHOWN_ONCE = "secret"
 
 
-class IdempotentRoute(APIRoute):
-    """Only answers that succeeded are kept: what was refused has done nothing and may be tried again."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_once(request: Request) -> Response:
-            key = request.headers.get(HEADER)
-            if key is None:
-                return await handle(request)
-            if not 0 < len(key) <= _LONGEST:
-                raise InvalidInput(f"the {HEADER} has {len(key)} characters", hint=f"use 1 to {_LONGEST}")
-            principal = await run_in_threadpool(authenticate, request)
-            asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body())
-            digest = f"sha256:{asked.hexdigest()}"
-            service = services_of(request).idempotency
-            kept = await run_in_threadpool(service.begin, principal, key, digest)
-            if kept is not None:
-                return Response(
-                    kept.body,
-                    kept.status,
-                    headers={"Idempotency-Replayed": "true"},
-                    media_type="application/json",
-                )
-            return await _do(service, principal, key, handle, request)
-
-        return handle_once
+async def once(handle: Handle, request: Request) -> Response:
+    """The answer of `handle`, or the kept one of the same request before. Only answers that succeeded are kept: what was
+    refused has done nothing and may be tried again."""
+    key = request.headers.get(HEADER)
+    if key is None:
+        return await handle(request)
+    if not 0 < len(key) <= _LONGEST:
+        raise InvalidInput(f"the {HEADER} has {len(key)} characters", hint=f"use 1 to {_LONGEST}")
+    principal = authenticate(request)
+    asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body())
+    service = services_of(request).idempotency
+    kept = await run_in_threadpool(service.begin, principal, key, f"sha256:{asked.hexdigest()}")
+    if kept is None:
+        return await _do(service, principal, key, handle, request)
+    return Response(kept.body, kept.status, headers={"Idempotency-Replayed": "true"}, media_type="application/json")
 
 
 async def _do(
     service: IdempotencyService,
     principal: Principal,
     key: str,
-    handle: Callable[[Request], Coroutine[Any, Any, Response]],
+    handle: Handle,
     request: Request,
 ) -> Response:
     try:

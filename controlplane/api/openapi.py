@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Depends, FastAPI
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 
 from controlplane.api import problems
-from controlplane.api.idempotency import IdempotentRoute
-from controlplane.api.security import authenticate, requires
+from controlplane.api.guard import guarded
 from controlplane.domain.access import Permission
 from controlplane.errors import (
     ControlPlaneError,
@@ -52,13 +50,12 @@ def add(app: FastAPI, route: Route) -> None:
         route.endpoint,
         methods=[route.method],
         status_code=route.status,
-        dependencies=[Depends(authenticate if route.own else requires(route.permission))],
         operation_id=route.endpoint.__name__,
         tags=[route.endpoint.__module__.rpartition(".")[2]],
         summary=_summary(route.endpoint),
         description=_description(route),
         responses=_responses(errors),
-        route_class_override=IdempotentRoute if route.creates else APIRoute,
+        route_class_override=guarded(None if route.own else route.permission, creates=route.creates),
         openapi_extra=_idempotency_header() if route.creates else None,
     )
 

@@ -101,7 +101,9 @@ async def _framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     method, path = request.method, request.url.path
     problem: ControlPlaneError
-    if error.status_code == HTTPStatus.NOT_FOUND:
+    if isinstance(error.__cause__, ControlPlaneError):  # raised while the framework read the body
+        problem = error.__cause__
+    elif error.status_code == HTTPStatus.NOT_FOUND:
         problem = NotFound(f"there is no {path}", hint="the routes stand in /v1/openapi.json")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         problem = MethodNotAllowed(f"{path} does not take {method}", hint="the routes stand in /v1/openapi.json")

@@ -1,13 +1,12 @@
-# Who asks, and whether the route lets them: bearer tokens and the declared permission.
+# Who asks: bearer tokens.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from controlplane.domain.access import Permission, Principal
+from controlplane.domain.access import Principal
 from controlplane.errors import Unauthenticated
 from controlplane.services.rooms import Services
 
@@ -33,15 +32,6 @@ def authenticate(request: Request) -> Principal:
     request.scope["principal"] = principal
     request.scope["checkpoint"] = _latest_checkpoint(services)
     return principal
-
-
-def requires(permission: Permission) -> Callable[[Request], None]:
-    """The dependency of every route. A refusal is audited by the service that decides it."""
-
-    def check(request: Request) -> None:
-        services_of(request).access.require(authenticate(request), permission)
-
-    return check
 
 
 def _latest_checkpoint(services: Services) -> str | None:
