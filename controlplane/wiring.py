@@ -37,7 +37,7 @@ from controlplane.services.verification import Verifier
 from controlplane.services.watch import Watcher
 from controlplane.settings import Settings
 from controlplane.storage.artifacts import ObjectArtifactStore
-from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key
+from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key, retired_verifiers
 from controlplane.storage.database import create_database
 from controlplane.storage.migrate import check_ready
 from controlplane.storage.unit_of_work import Storage
@@ -77,7 +77,8 @@ def host_facts() -> HostFacts:
 
 def build_audit(settings: Settings, storage: Storage, access: AccessService) -> AuditService:
     signer = ensure_signing_key(settings.key_file, settings.audit.origin)
-    return AuditService(storage, access, CheckpointFiles(settings.checkpoint_dir), [signer.verifier], signer)
+    verifiers = [signer.verifier, *retired_verifiers(settings.key_file)]
+    return AuditService(storage, access, CheckpointFiles(settings.checkpoint_dir), verifiers, signer)
 
 
 def build_planner(storage: Storage) -> Planner:
@@ -135,7 +136,8 @@ def verify_audit(
             raise SettingsInvalid(
                 f"there is no signing key at {settings.key_file}", hint="name the log's key: --key VKEY"
             )
-        verifiers = [ensure_signing_key(settings.key_file, settings.audit.origin).verifier]
+        signer = ensure_signing_key(settings.key_file, settings.audit.origin)
+        verifiers = [signer.verifier, *retired_verifiers(settings.key_file)]
     opened = create_database(database or settings.database_url)
     try:
         check_ready(opened)

@@ -115,7 +115,7 @@ class Planner:
             assert base.target is not None
             return self._finish(ChangeKind.ROLLBACK, wish.reason, base, base.target, ())
         if wish.reconcile:
-            return self._finish(ChangeKind.RECONCILE, wish.reason, base, base.content, ())
+            return self._finish(ChangeKind.RECONCILE, wish.reason, base, base.content, _mended(base))
         desired, notes = self._desired(wish, base)
         if desired.digest == base.content.digest:
             raise Conflict(
@@ -215,6 +215,8 @@ class Planner:
             if n in numbers and v.inspection.signature is not None
         }
         found = impact(base.content, desired, interfaces)
+        if kind is ChangeKind.RECONCILE:
+            found = Impact(ReloadClass.RELOAD, ("the accepted content is put back and loaded anew",))
         findings = self._findings(base, desired) if kind is ChangeKind.CHANGE else ()
         refuse(findings)
         regrets = tuple(f"{f.path}: {f.message}" for f in findings if f.severity is Severity.REGRET)
@@ -286,6 +288,11 @@ def content_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChang
     if old.config != new.config:
         found.append(FieldChange("config", old.config, new.config))
     return tuple(found)
+
+
+def _mended(base: _Base) -> tuple[str, ...]:
+    drift = base.deployment.drift if base.deployment is not None else ()
+    return tuple(f"mends: {text}" for text in drift) or ("no drift is known",)
 
 
 def _kept_warm(base: _Base, refs: tuple[VersionRef, ...]) -> tuple[tuple[VersionRef, ...], list[str]]:
