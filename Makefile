@@ -1,0 +1,63 @@
+# One command per need. `make help` lists them; each makes the virtual environment when it is missing.
+VENV := .venv
+BIN := $(VENV)/bin
+# Python 3.11 to 3.13 with venv; `make PYTHON=/path/to/python …` decides otherwise.
+PYTHON ?= $(shell for each in python3 python3.12 python3.11 python3.13; do \
+	"$$each" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& { command -v "$$each"; break; }; done)
+TIERS := unit store live faults
+SUITES := path
+TIER ?= $(TIERS)
+SUITE ?= $(SUITES)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench soak build clean
+
+help:
+	@echo 'make demo                 the whole story on a live Triton server'
+	@echo 'make test                 every tier: $(TIERS); TIER=unit for one, ARGS="-k word" for pytest'
+	@echo 'make check                style, types, import contracts, rules of the house'
+	@echo 'make bench [SUITE=path]   measure; writes build/bench/SUITE.json'
+	@echo 'make soak [MINUTES=120]   random changes and crashes for a long time'
+	@echo 'make build                sdist and wheel in build/dist'
+	@echo 'make venv | make clean    make the virtual environment | remove it and build/'
+
+# Hash-locked dependencies first, then the project alone. The stamp is written last, so a broken installation is
+# made again; an interpreter that is gone (a moved checkout, an upgraded system) counts as missing.
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 with venv was found; name one: make PYTHON=…" >&2; exit 1; }
+	@$(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+venv: $(VENV)/.installed
+
+demo: venv
+	$(BIN)/tritonctl demo $(ARGS)
+
+# Each tier by itself, so that one without tests fails (pytest's exit status 5) and all are reported.
+test: venv
+	@failed=; for tier in $(TIER); do \
+		echo "== $$tier"; $(BIN)/python -m pytest "tests/$$tier" $(ARGS) || failed="$$failed $$tier"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+check: venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet tests/unit/test_house.py tests/unit/test_errors.py
+
+bench: venv
+	@for suite in $(SUITE); do $(BIN)/python -m tests.bench.$$suite || exit 1; done
+
+soak: venv
+	$(BIN)/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+build: venv
+	$(BIN)/python -m hatchling build -d build/dist
+
+clean:
+	rm -rf $(VENV) build
