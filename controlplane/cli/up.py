@@ -133,7 +133,7 @@ def _answers(port: int) -> bool:
 def _tell(settings: Settings, address: str, triton: Supervisor) -> None:
     ports = triton.server.ports
     say(f"""
-tritonctl is up.
+Everything runs.
 
   home      {settings.home}
   api       {address}

@@ -13,10 +13,14 @@ _SERVED_AS = "model.onnx"
 
 
 def files_of(source: Path) -> dict[str, Path]:
-    """What goes into the version's directory: a single file is served as model.onnx."""
+    """What goes into the version's directory: a single file is served as model.onnx; Python's bytecode stays behind."""
     if source.is_file():
         return {_SERVED_AS: source}
-    found = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if not path.is_dir()}
+    found = {
+        path.relative_to(source).as_posix(): path
+        for path in sorted(source.rglob("*"))
+        if not path.is_dir() and "__pycache__" not in path.relative_to(source).parts
+    }
     if not found:
         raise click.BadParameter(f"{source} holds no file", param_hint="FILE")
     for path in found.values():

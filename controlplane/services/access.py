@@ -17,7 +17,7 @@ from controlplane.services.ports import Clock
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
 TOKEN_PREFIX = "tcp_"  # noqa: S105 - so that leaked tokens can be searched for
-_LOG_IN = "ask an admin for a token: tritonctl token issue NAME"
+_LOG_IN = "ask an admin for a token: tritonctl token create NAME"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,127 @@
+# Exit codes, error output, contexts and formats of the command line, without an API.
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clients.control import contexts
+from clients.control.contexts import Context
+from controlplane.cli.app import main
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("TRITONCTL_TOKEN", "TRITONCTL_CONTEXT", "TRITONCTL_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRITONCTL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_wrong_command_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "change", "aprove") == (
+        2,
+        "",
+        "error [usage]: No such command 'aprove'. (Did you mean one of: 'approve', 'propose'?)\nnext: tritonctl change --help\n",
+    )
+
+
+def test_a_missing_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "change", "propose", "digits", "--env", "local") == (
+        2,
+        "",
+        "error [usage]: Missing option '--reason'.\nnext: tritonctl change propose --help\n",
+    )
+
+
+def test_without_a_context_the_next_step_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "model", "list")
+    assert (code, out) == (4, "")
+    assert err == (
+        "error [context.not_found]: no context is chosen\n"
+        "next: tritonctl up, in another terminal; or tritonctl context set NAME --api URL --token-file FILE --use\n"
+    )
+
+
+def test_an_unknown_context_names_the_known_ones(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    contexts.put(home / "context.toml", "prod", Context("http://127.0.0.1:1", "t"))
+    code, _, err = run(capsys, "--context", "dev", "model", "list")
+    assert code == 4
+    assert err == (
+        "error [context.not_found]: there is no context 'dev'\n"
+        "next: the contexts are prod: tritonctl context use NAME\n"
+    )
+
+
+def test_an_api_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    contexts.put(home / "context.toml", "here", Context("http://127.0.0.1:1", "t"))
+    code, _, err = run(capsys, "model", "list")
+    assert code == 9
+    assert err.startswith("error [api.unreachable]: no connection to http://127.0.0.1:1: ")
+    assert err.endswith("next: start it with 'tritonctl up', or choose another context\n")
+
+
+def test_a_database_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    code, _, err = run(capsys, "db", "check")
+    assert (code, err) == (
+        9,
+        f"error [database.not_ready]: there is no database at {home}/db.sqlite\nnext: tritonctl db upgrade\n",
+    )
+
+
+def test_an_installation_is_made_by_hand(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    assert run(capsys, "db", "upgrade")[0] == 0
+    assert run(capsys, "db", "check")[0] == 0
+    code, out, err = run(capsys, "access", "bootstrap", "root", "--api", "http://127.0.0.1:1/")
+    assert code == 0
+    assert out.startswith("tcp_")
+    assert out.strip() not in err
+    assert contexts.find(home / "context.toml", None) == ("root", Context("http://127.0.0.1:1", out.strip()))
+    assert run(capsys, "access", "bootstrap", "root")[0] == 5  # there is one
+    code, out, _ = run(capsys, "audit", "verify", "--key", "x+00000000+AA==")
+    assert (code, out) == (2, "")
+
+
+def test_contexts_are_written_listed_used_and_removed(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    token = home.parent / "token"
+    token.write_text("tcp_secret\n")
+    assert run(capsys, "context", "set", "one", "--api", "http://a/", "--token-file", str(token))[0] == 0
+    assert run(capsys, "context", "set", "two", "--api", "http://b")[0] == 0
+    assert run(capsys, "context", "use", "two")[0] == 0
+    assert run(capsys, "context", "list") == (0, "   NAME  API\n   one   http://a\n*  two   http://b\n", "")
+    _, out, _ = run(capsys, "context", "show", "one", "-o", "json")
+    assert json.loads(out) == {
+        "name": "one",
+        "api": "http://a",
+        "token": "set",
+        "audit_key": "",
+        "checkpoint": "none seen",
+    }
+    assert "tcp_secret" not in out
+    assert run(capsys, "context", "remove", "two")[0] == 0
+    assert run(capsys, "context", "list", "-o", "yaml")[1] == yaml.safe_dump(
+        [{"name": "one", "api": "http://a", "current": False}], sort_keys=False
+    )
+
+
+def test_another_address_forgets_what_was_seen_of_the_log(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    path = home / "context.toml"
+    contexts.put(path, "one", Context("http://a", "t", "key", "seen"))
+    run(capsys, "context", "set", "one", "--api", "http://a", "--use")
+    assert contexts.read(path).contexts["one"] == Context("http://a", "t", "key", "seen")
+    run(capsys, "context", "set", "one", "--api", "http://b")
+    assert contexts.read(path).contexts["one"] == Context("http://b", "t")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_for_each_shell(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    code, out, _ = run(capsys, "completion", shell)
+    assert (code, "_TRITONCTL_COMPLETE" in out) == (0, True)
