@@ -8,6 +8,9 @@ from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.names import check_name
 from controlplane.errors import ArtifactInvalid
 
+BYTECODE = "__pycache__"
+"""No file of any version lies in a directory of this name."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
@@ -33,6 +36,10 @@ class Manifest:
         for path in paths:
             for part in PurePosixPath(path).parts:
                 check_name(part, "file")
+                if part == BYTECODE:
+                    raise ArtifactInvalid(
+                        f"{path!r} is bytecode, which Python would prefer to the source", hint=f"leave {BYTECODE} out"
+                    )
             if path != PurePosixPath(path).as_posix():
                 raise ArtifactInvalid(f"the path {path!r} is not in its plain form")
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.artifacts import BYTECODE, FileEntry, Manifest
 from controlplane.domain.names import check_name, check_version
 from controlplane.domain.servers import ModelFiles
 from controlplane.errors import NameInvalid
@@ -157,12 +157,15 @@ def _read_config(path: Path) -> str | None:
 
 def _walk(directory: str, home: Path, prefix: str, depth: int) -> tuple[list[str], list[str]]:
     """Files that belong and strays, both relative. A directory without any file is a stray as a whole; so is
-    `__pycache__`, because Python prefers what lies there to the source that was approved."""
+    `__pycache__`, unless it is the empty file that we put there."""
     files: list[str] = []
     strays: list[str] = []
     for entry in _entries(directory):
         path = prefix + entry.name
-        if entry.is_dir(follow_symlinks=False) and _is_named(entry.name) and entry.name != "__pycache__" and depth:
+        if entry.name == BYTECODE:
+            if not entry.is_file(follow_symlinks=False) or entry.stat().st_size:
+                strays.append(path)
+        elif entry.is_dir(follow_symlinks=False) and _is_named(entry.name) and depth:
             inner, lost = _walk(entry.path, home, path + "/", depth - 1)
             files += inner
             strays += lost if inner else [path]

@@ -1,6 +1,9 @@
 # Triton's model repository on a local disk: every change is staged outside, made durable, and renamed in.
 """Triton reloads only what is newer than what it loaded, so whatever is put in place gets a time greater than any that was
-in the model's directory before, and the directory itself carries that mark on when something is taken out."""
+in the model's directory before, and the directory itself carries that mark on when something is taken out.
+
+Triton's Python backend writes bytecode into the version directory, whatever its environment says, and Python prefers it to
+the source that was approved. An empty file in the place of that directory prevents both."""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from controlplane.domain.artifacts import Manifest
+from controlplane.domain.artifacts import BYTECODE, Manifest
 from controlplane.domain.names import check_name, check_version
 from controlplane.domain.servers import ModelFiles
 from controlplane.errors import NameInvalid, RepositoryFailed, SettingsInvalid
@@ -96,6 +99,8 @@ class LocalRepository:
             staged = stage / name
             staged.mkdir()
             store.fetch(manifest, staged)
+            for directory in {path.parent for path in staged.rglob("*.py")}:
+                (directory / BYTECODE).touch()  # a file, so that nobody makes the directory
             self._put(home, name, staged)
 
     @_on_disk
@@ -115,7 +120,11 @@ class LocalRepository:
     @_on_disk
     def remove_strays(self, model: str) -> None:
         home = self._home(model)
-        self._take_out(home, scan(home).strays)
+        strays = scan(home).strays
+        self._take_out(home, strays)
+        for path in (home / stray for stray in strays if stray.endswith(f"/{BYTECODE}")):
+            path.touch()
+            _sync(path.parent)
 
     @_on_disk
     def remove_model(self, model: str) -> None:

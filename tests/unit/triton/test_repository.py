@@ -230,10 +230,36 @@ def test_what_does_not_belong_is_named_and_moved_out_and_nothing_else_is(
     assert (before.config_text, before.versions, before.strays) == (CONFIG, {1: one}, strays)
     repository.remove_strays("m")
     assert seen(repository) == (CONFIG, {1: one}, ())
-    assert sorted(path.name for path in home.rglob("*")) == ["1", "config.pbtxt", "data", "model.onnx", "weights"]
+    assert sorted(path.name for path in home.rglob("*")) == [
+        "1",
+        "__pycache__",
+        "config.pbtxt",
+        "data",
+        "model.onnx",
+        "weights",
+    ]
+    assert (home / "1/__pycache__").is_file()
     assert (outside / "secret").read_bytes() == b"secret"
     assert leftovers(repository) == []
     assert repository.observe("m").newest_ns > before.newest_ns
+
+
+def test_no_bytecode_can_be_written_beside_source(repository: LocalRepository, store: ObjectArtifactStore) -> None:
+    source = artifact(store, **{"model.py": b"import inner", "inner__part.py": b""})
+    repository.write_version("m", 1, source, store)
+    home = repository.root / "m" / "1"
+    assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == [
+        "__pycache__",
+        "inner/__pycache__",
+        "inner/part.py",
+        "model.py",
+    ]
+    assert seen(repository) == (None, {1: source}, ())
+    (home / "__pycache__").write_bytes(b"something")
+    assert seen(repository)[2] == ("1/__pycache__",)
+    repository.remove_strays("m")
+    assert seen(repository) == (None, {1: source}, ())
+    assert (home / "__pycache__").read_bytes() == b""
 
 
 def test_a_link_to_a_file_of_the_same_model_belongs(repository: LocalRepository, store: ObjectArtifactStore) -> None:
