@@ -90,7 +90,12 @@ class Engine:
         if desired.config is not None and any(v.state == "READY" for v in versions):
             reported = target.server.config(model)
             if reported is not None:
-                different = tuple(f"{m.path}: {m.old} became {m.new}" for m in mismatches(desired.config, reported))
+                # A new version policy that selects the same versions is not even reported; the index says what it does.
+                different = tuple(
+                    f"{m.path}: {m.old} became {m.new}"
+                    for m in mismatches(desired.config, reported)
+                    if not m.path.startswith("version_policy")
+                )
         with self._storage.read() as unit:
             loaded_ns = unit.environments.loaded_ns(target.spec.name, model)
         return Observed(files, self._parsed(files.config_text), versions, different, loaded_ns)

@@ -1,6 +1,7 @@
 # A whole installation around a live server: database, artifacts, people, services and worker, as wiring joins them.
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from controlplane.settings import Settings, load_settings
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import Storage
 from controlplane.triton.onnx_graph import OnnxInspector
-from controlplane.wiring import SystemClock, build_changes, build_worker, open_artifacts
+from controlplane.wiring import SystemClock, build_audit, build_changes, build_worker, open_artifacts, verify_audit
 from controlplane.worker import Worker
 from tests.live.onnx_graphs import parse
 from tests.live.servers import LiveTriton
@@ -73,8 +74,8 @@ class Installation:
             **extra,  # type: ignore[dict-item]
         }
 
-    def propose(self, model: str, *, reason: str = "test", **wish: object) -> ChangeView:
-        return self.changes.propose(self["author"], Proposal(ENV, model, reason, **wish))  # type: ignore[arg-type]
+    def propose(self, model: str, *, env: str = ENV, reason: str = "test", **wish: object) -> ChangeView:
+        return self.changes.propose(self["author"], Proposal(env, model, reason, **wish))  # type: ignore[arg-type]
 
     def start(self, view: ChangeView) -> ChangeView:
         """Approve and apply; the worker has not done anything yet."""
@@ -92,16 +93,29 @@ class Installation:
                 return seen
         return self.show(view)
 
-    def deploy(self, model: str, **wish: object) -> ChangeView:
-        return self.finish(self.start(self.propose(model, **wish)))
+    def deploy(self, model: str, *, env: str = ENV, **wish: object) -> ChangeView:
+        return self.finish(self.start(self.propose(model, env=env, reason="test", **wish)))
 
     def show(self, view: ChangeView) -> ChangeView:
         return self.changes.show(self["author"], view.request.id)
 
-    def answer(self, model: str, *, version: int | None = None) -> float:
+    def rollback(self, model: str, to: int | None = None) -> ChangeView:
+        return self.finish(self.changes.rollback(self["author"], ENV, model, to=to, reason="it was better before"))
+
+    def reconcile(self, model: str) -> ChangeView:
+        wish = Proposal(ENV, model, "drift was seen", reconcile=True)
+        return self.finish(self.start(self.changes.propose(self["admin"], wish)))
+
+    def drift(self, model: str, worker: Worker | None = None) -> tuple[str, ...]:
+        """What one watch finds."""
+        time.sleep(self.settings.worker.watch_seconds)
+        (worker or self.worker()).once()
+        return self.environments.deployment(self["author"], ENV, model).deployment.drift
+
+    def answer(self, model: str, *, version: int | None = None, triton: LiveTriton | None = None) -> float:
         """What the live server makes of 1.0."""
         x: npt.NDArray[np.float32] = np.ones((1, 4), np.float32)
-        with InferenceClient(self.triton.grpc) as client:
+        with InferenceClient((triton or self.triton).grpc) as client:
             answer = client.infer(model, {"x": x}, version=version, deadline_seconds=20)
         return float(answer.outputs["y"][0, 0])
 
@@ -109,11 +123,34 @@ class Installation:
         root = self.triton.repository / model
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
+    def add_environment(self, name: str, triton: LiveTriton, *, policy: JsonObject | None = None) -> None:
+        """An environment with one server of the same name."""
+        key_file = self.settings.home / f"{name}.key"
+        key_file.write_text(triton.admin_key or "")
+        admin = self["admin"]
+        self.environments.create(admin, name, "", {"approvals": 1, "load_timeout_seconds": 30, **(policy or {})})
+        self.environments.add_server(
+            admin,
+            name,
+            name,
+            triton.grpc,
+            str(triton.repository),
+            metrics_url=triton.metrics,
+            admin_key=str(key_file),
+            log_file=str(triton.home / "log" / "triton.log"),
+            home=str(triton.home),
+        )
+
+    def check_audit(self) -> None:
+        """Sign what is there, and verify the whole log from the database, key and checkpoint files alone."""
+        build_audit(self.settings, self.storage, self.access).sign()
+        url = self.storage.database.engine.url.render_as_string(hide_password=False)
+        report = verify_audit(self.settings, database=url, keys=(), checkpoints=None)
+        assert (report.findings, report.warnings, report.tail) == ((), (), 0)
+
 
 def install(home: Path, database: Database, triton: LiveTriton, *, policy: JsonObject | None = None) -> Installation:
     """`database` is migrated. The environment's name is `live`; people are author, approver and admin."""
-    key_file = home / "server.key"
-    key_file.write_text(triton.admin_key or "")
     settings = load_settings(
         home=home, worker={"lease_seconds": 2.0, "watch_seconds": 0.5, "poll_seconds": 0.05, "checkpoint_seconds": 3600}
     )
@@ -122,16 +159,5 @@ def install(home: Path, database: Database, triton: LiveTriton, *, policy: JsonO
     at.people["admin"] = admin
     at.people["author"] = at.access.create(admin, "author", PrincipalKind.PERSON, [Role.OPERATOR])
     at.people["approver"] = at.access.create(admin, "approver", PrincipalKind.PERSON, [Role.APPROVER])
-    at.environments.create(admin, ENV, "", {"approvals": 1, "load_timeout_seconds": 30, **(policy or {})})
-    at.environments.add_server(
-        admin,
-        ENV,
-        "live",
-        triton.grpc,
-        str(triton.repository),
-        metrics_url=triton.metrics,
-        admin_key=str(key_file),
-        log_file=str(triton.home / "log" / "triton.log"),
-        home=str(triton.home),
-    )
+    at.add_environment(ENV, triton, policy=policy)
     return at
