@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import URL
 
+from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.services.access import AccessService
+from controlplane.services.catalog import CatalogService
+from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.storage.database import Database, create_database
 from controlplane.storage.migrate import upgrade
 from controlplane.storage.unit_of_work import Storage
+from controlplane.triton.onnx_graph import OnnxInspector
 from tests.store.postgres import PostgresMissing, PostgresServer, postgres_server
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -105,3 +110,37 @@ def _opened(url: str) -> Iterator[Database]:
     database = create_database(url)
     yield database
     database.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectArtifactStore:
+    return ObjectArtifactStore.local(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def catalog(storage: Storage, clock: SteppingClock, store: ObjectArtifactStore, tmp_path: Path) -> CatalogService:
+    return CatalogService(
+        storage, AccessService(storage, clock), store, OnnxInspector(), clock, staging=tmp_path / "staging"
+    )
+
+
+@pytest.fixture
+def upload(store: ObjectArtifactStore) -> Callable[..., Manifest]:
+    def add(content: bytes, path: str = "model.onnx") -> Manifest:
+        sha256, size = store.add_stream([content])
+        return Manifest((FileEntry(path, size, sha256),))
+
+    return add
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Callable[[], set[str]]:
+    """The digests of what lies in the store; nothing else may lie there or in the staging directory."""
+
+    def look() -> set[str]:
+        assert list((tmp_path / "staging").glob("*")) == []
+        found = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+        assert all("blobs/sha256" in str(path) for path in found)
+        return {f"sha256:{path.name}" for path in found}
+
+    return look

@@ -10,13 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import parser
 
-from controlplane.domain.access import Principal, PrincipalKind, Role
 from controlplane.domain.artifacts import FileEntry, Manifest
-from controlplane.domain.audit import AuditEntry
-from controlplane.domain.canonical import JsonObject
-from controlplane.domain.catalog import Batching, Objective, Version
+from controlplane.domain.catalog import Batching, Version
 from controlplane.domain.golden import GoldenCase, dump_cases
 from controlplane.errors import (
     ArtifactInvalid,
@@ -28,66 +24,11 @@ from controlplane.errors import (
     PermissionDenied,
     VersionImmutable,
 )
-from controlplane.services.access import AccessService
 from controlplane.services.catalog import CatalogService, Registration
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.storage.unit_of_work import Storage
-from controlplane.triton.onnx_graph import OnnxInspector
-from tests.store.conftest import NOON, SteppingClock
-
-ALICE = Principal(1, "alice", PrincipalKind.PERSON, frozenset({Role.OPERATOR}), NOON)
-ADMIN = Principal(2, "ada", PrincipalKind.PERSON, frozenset({Role.ADMIN}), NOON)
-VIEWER = Principal(3, "vera", PrincipalKind.PERSON, frozenset({Role.VIEWER}), NOON)
-PLAN: JsonObject = {"backend": "tensorrt"}
-
-
-def graph(operator: str = "Relu") -> bytes:
-    body = f"agraph (float[n, 3] x) => (float[n, 3] y) {{ y = {operator}(x) }}"
-    return bytes(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}').SerializeToString())
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectArtifactStore:
-    return ObjectArtifactStore.local(tmp_path / "artifacts")
-
-
-@pytest.fixture
-def catalog(storage: Storage, clock: SteppingClock, store: ObjectArtifactStore, tmp_path: Path) -> CatalogService:
-    return CatalogService(
-        storage, AccessService(storage, clock), store, OnnxInspector(), clock, staging=tmp_path / "staging"
-    )
-
-
-@pytest.fixture
-def upload(store: ObjectArtifactStore) -> Callable[..., Manifest]:
-    def add(content: bytes, path: str = "model.onnx") -> Manifest:
-        sha256, size = store.add_stream([content])
-        return Manifest((FileEntry(path, size, sha256),))
-
-    return add
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> Callable[[], set[str]]:
-    """The digests of what lies in the store; nothing else may lie there or in the staging directory."""
-
-    def look() -> set[str]:
-        assert list((tmp_path / "staging").glob("*")) == []
-        found = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
-        assert all("blobs/sha256" in str(path) for path in found)
-        return {f"sha256:{path.name}" for path in found}
-
-    return look
-
-
-def entries(storage: Storage) -> list[AuditEntry]:
-    with storage.read() as unit:
-        return list(reversed(unit.audit.entries()))
-
-
-def needed(version: Version) -> set[str]:
-    golden = version.inspection.golden
-    return {entry.sha256 for entry in version.manifest.files} | ({golden.blob} if golden else set())
+from tests.store.conftest import SteppingClock
+from tests.store.registrations import ADMIN, ALICE, PLAN, VIEWER, entries, graph, needed
 
 
 def test_a_version_is_inspected_recorded_and_audited(
@@ -385,37 +326,3 @@ def test_garbage_is_what_no_version_needs_and_nobody_wrote_lately(
     clock.instant = clock.instant.replace(year=clock.instant.year + 100)
     assert catalog.collect_garbage(ADMIN) == [orphan]
     assert blobs() == needed(version)
-
-
-FAST = Objective("plan", "fast", "latency_ms", "p99", "at_most", "100", "product", None)
-
-
-def test_objectives_are_set_replaced_removed_and_audited(
-    catalog: CatalogService, storage: Storage, upload: Callable[..., Manifest]
-) -> None:
-    catalog.register_version(ALICE, Registration("plan", upload(b"plan", "model.plan"), config=PLAN))
-    slower = replace(FAST, bound="150", weight="0.5")
-    assert catalog.set_objective(ALICE, FAST) == FAST
-    assert catalog.set_objective(ALICE, FAST) == FAST
-    assert catalog.set_objective(ALICE, slower) == slower
-    assert catalog.objectives(VIEWER, "plan") == (slower,)
-    catalog.remove_objective(ALICE, "plan", "fast")
-    assert catalog.objectives(VIEWER, "plan") == ()
-    facts = [(entry.action, entry.details) for entry in entries(storage)[2:]]
-    old = {
-        "name": "fast",
-        "metric": "latency_ms",
-        "qualifier": "p99",
-        "direction": "at_most",
-        "bound": "100",
-        "stakeholder": "product",
-        "weight": None,
-    }
-    new = {**old, "bound": "150", "weight": "0.5"}
-    assert facts == [
-        ("objective.set", {"name": "fast", "before": None, "after": old}),
-        ("objective.set", {"name": "fast", "before": old, "after": new}),
-        ("objective.removed", {"name": "fast", "before": new, "after": None}),
-    ]
-    with pytest.raises(NotFound):
-        catalog.set_objective(ALICE, replace(FAST, model="other"))

@@ -93,10 +93,12 @@ def test_what_is_ones_own_needs_no_role(api: Api) -> None:
 
 def test_a_refusal_is_in_the_audit_log(api: Api) -> None:
     with api.http("viewer") as client:
-        assert client.post("/v1/principals", json={"name": "friend"}).status_code == 403
+        refused = client.post("/v1/principals", json={"name": "friend"})
+    assert refused.status_code == 403
     entry = api.as_("admin").audit.entries(limit=1).items[0]
-    assert (entry.actor, entry.action, entry.subjects["permission"]) == (
+    assert (entry.actor, entry.action, entry.subjects["permission"], entry.request_id) == (
         "viewer",
         "permission.refused",
         "access.manage",
+        refused.json()["request_id"],
     )
