@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from tritonclient.grpc import InferenceServerClient
 
 from clients.inference import InferenceClient
 from controlplane.domain.access import Principal, PrincipalKind, Role
 from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.audit import AuditEntry
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Version
 from controlplane.domain.changes import ChangeState
@@ -119,6 +121,17 @@ class Installation:
             answer = client.infer(model, {"x": x}, version=version, deadline_seconds=20)
         return float(answer.outputs["y"][0, 0])
 
+    def served(self, model: str) -> list[int]:
+        """The versions that Triton says are READY."""
+        with InferenceServerClient(self.triton.grpc) as client:
+            index = client.get_model_repository_index(headers=self.triton.headers, as_json=True).get("models", [])
+        return [int(entry["version"]) for entry in index if entry["name"] == model and entry.get("state") == "READY"]
+
+    def load(self, model: str) -> None:
+        """As somebody else would, behind our back."""
+        with InferenceServerClient(self.triton.grpc) as client:
+            client.load_model(model, headers=self.triton.headers)
+
     def files(self, model: str) -> list[str]:
         root = self.triton.repository / model
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
@@ -141,12 +154,25 @@ class Installation:
             home=str(triton.home),
         )
 
+    def audit(self, subject: tuple[str, str]) -> tuple[AuditEntry, ...]:
+        """The newest first."""
+        with self.storage.read() as unit:
+            return tuple(unit.audit.entries(subject=subject))
+
     def check_audit(self) -> None:
         """Sign what is there, and verify the whole log from the database, key and checkpoint files alone."""
         build_audit(self.settings, self.storage, self.access).sign()
         url = self.storage.database.engine.url.render_as_string(hide_password=False)
         report = verify_audit(self.settings, database=url, keys=(), checkpoints=None)
         assert (report.findings, report.warnings, report.tail) == ((), (), 0)
+
+
+def effects(view: ChangeView, direction: str = "forward") -> list[str]:
+    return [entry.effect for entry in view.journal if entry.direction.value == direction]
+
+
+def proofs(view: ChangeView) -> dict[object, object]:
+    return {proof["name"]: proof["status"] for proof in view.request.proofs}
 
 
 def install(home: Path, database: Database, triton: LiveTriton, *, policy: JsonObject | None = None) -> Installation:

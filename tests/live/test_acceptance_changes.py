@@ -12,10 +12,9 @@ from tritonclient.grpc import InferenceServerClient
 from controlplane.domain.changes import ChangeState
 from controlplane.errors import ConfigInvalid
 from controlplane.services.catalog import Registration
-from controlplane.services.change_views import ChangeView
 from controlplane.storage.database import Database
 from controlplane.triton.pbtxt import PbtxtCodec
-from tests.live.installation import ENV, Installation, install
+from tests.live.installation import ENV, Installation, effects, install
 from tests.live.onnx_graphs import parse
 from tests.live.opaque import opaque_config, register_opaque, source
 from tests.live.servers import LiveTriton, MakeTriton
@@ -53,15 +52,6 @@ def inferences(client: InferenceServerClient, model: str, version: int) -> int:
     """Triton's own counter: an update in place keeps it, a reload starts it anew."""
     statistics = client.get_inference_statistics(model, str(version), as_json=True)
     return int(statistics["model_stats"][0].get("inference_count", 0))
-
-
-def ready(triton: LiveTriton, client: InferenceServerClient, model: str) -> list[int]:
-    index = client.get_model_repository_index(as_json=True, headers=triton.headers).get("models", [])
-    return [int(entry["version"]) for entry in index if entry["name"] == model and entry.get("state") == "READY"]
-
-
-def effects(view: ChangeView, direction: str = "forward") -> list[str]:
-    return [entry.effect for entry in view.journal if entry.direction.value == direction]
 
 
 def test_acceptance_3_instances_change_in_place_and_a_scheduler_change_reloads(
@@ -106,7 +96,7 @@ def test_acceptance_3_a_change_that_does_not_load_is_undone(
     assert effects(undone, "back") == ["remove_version", "write_config", "load"]
     assert (triton.repository / model / "config.pbtxt").read_bytes() == text
     assert at.files(model) == ["1/model.onnx", "config.pbtxt"]
-    assert (ready(triton, client, model), at.answer(model)) == ([1], 2.0)
+    assert (at.served(model), at.answer(model)) == ([1], 2.0)
     assert at.drift(model) == ()
     assert [r.number for r in at.environments.revisions(at["author"], ENV, model)] == [1]
 
@@ -123,7 +113,7 @@ def test_acceptance_3_a_change_that_loads_and_answers_wrongly_is_undone(
 
     assert undone.request.state is ChangeState.UNDONE
     assert "answers of version 2: case 0: output 'y': 3 of 4 values differ" in undone.request.message
-    assert (ready(triton, client, model), at.answer(model)) == ([1], 2.0)
+    assert (at.served(model), at.answer(model)) == ([1], 2.0)
     assert at.files(model) == ["1/__pycache__", "1/model.py", "config.pbtxt"]
     assert at.drift(model) == ()
 
@@ -141,7 +131,7 @@ def test_acceptance_3_undeploy_and_roll_back_from_it(
     assert at.drift(model) == ()
 
     assert at.rollback(model).request.state is ChangeState.APPLIED
-    assert (at.answer(model), ready(triton, client, model)) == (2.0, [1])
+    assert (at.answer(model), at.served(model)) == (2.0, [1])
     assert [r.content.numbers for r in at.environments.revisions(at["author"], ENV, model)] == [(1,), (), (1,)]
 
     assert at.rollback(model, to=0).request.state is ChangeState.APPLIED
@@ -173,7 +163,7 @@ def test_acceptance_3_drift_is_reported_and_reconciled_by_a_change(
     config = triton.repository / model / "config.pbtxt"
     text = config.read_text()
     config.write_text(text.replace("max_batch_size: 8", "max_batch_size: 4"))
-    client.load_model(model, headers=triton.headers)
+    at.load(model)
 
     drift = at.drift(model)
     assert [line.split(":")[0] for line in drift] == ["config.pbtxt differs", "loaded config"]
@@ -223,7 +213,7 @@ instance_group [ {{ kind: KIND_CPU count: 1 }} ]
 version_policy: {{ all {{}} }}
 """
     )
-    client.load_model(model, headers=triton.headers)
+    at.load(model)
     stats = {path: path.stat() for path in [home / "1", home / "2", *home.glob("*/model.onnx")]}
 
     for number in (1, 2):
@@ -237,7 +227,7 @@ version_policy: {{ all {{}} }}
     for path, before in stats.items():
         now = path.stat()
         assert (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), path
-    assert ready(triton, client, model) == [1, 2]
+    assert at.served(model) == [1, 2]
     assert (at.answer(model, version=1), at.answer(model)) == (2.0, 3.0)
     assert at.drift(model) == ()
 
