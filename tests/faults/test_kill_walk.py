@@ -103,13 +103,15 @@ def database_url(database: Database) -> str:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("flow", FLOWS)
-@pytest.mark.parametrize("mode", ["kill", "stop", "fail"])
+@pytest.mark.parametrize(
+    ("dialect", "mode"), [("sqlite", "kill"), ("postgresql", "kill"), ("sqlite", "stop"), ("sqlite", "fail")]
+)
 def test_every_boundary_of_every_flow_survives(
     at: Installation, database: Database, dialect: str, tmp_path: Path, *, flow: str, mode: str
 ) -> None:
     ask, state = FLOWS[flow]
-    if dialect == "postgresql" and mode != "kill":
-        pytest.skip("the databases differ in the lease's update alone, which the kill walk covers")
+    """Acceptance 6. That each effect may run twice is shown in tests/unit/triton/test_repository.py; here the journal's
+    unfinished effects are met again by whoever takes over, who goes by what it observes."""
     model = f"{flow}_{mode}_{os.getpid()}_{dialect}"
     prepare(at, model)
     view, answer = ask(at, model)
