@@ -71,18 +71,25 @@ class Installation:
     services: Services
 
     def ensure(self, api: str, ports: Ports) -> None:
-        admin = self._admin()
+        fresh = not contexts.read(self.settings.context_file).contexts
+        admin = self._admin(api)
         for name, role in PEOPLE.items():
             self._ensure_person(admin, name, role)
             self._ensure_context(admin, name, api)
+        if fresh:
+            contexts.use(self.settings.context_file, "author")
         self._ensure_environment(admin)
         self._ensure_server(admin, ports)
 
-    def _admin(self) -> Principal:
+    def _admin(self, api: str) -> Principal:
         """Whoever has the home may act as its admin, as the database's owner could anyway."""
         with self.storage.read() as unit:
             admins = unit.access.admins()
-        return admins[0] if admins else self.services.access.bootstrap("admin", None)[0]
+        if admins:
+            return admins[0]
+        admin, issued = self.services.access.bootstrap("admin", None)
+        contexts.put(self.settings.context_file, "admin", Context(api, issued.secret))
+        return admin
 
     def _ensure_person(self, admin: Principal, name: str, role: Role) -> None:
         try:

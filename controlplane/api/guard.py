@@ -31,4 +31,4 @@ def guarded(permission: Permission | None, *, creates: bool) -> type[APIRoute]:
 def _check(request: Request, permission: Permission | None) -> None:
     principal = authenticate(request)
     if permission is not None:
-        services_of(request).access.require(principal, permission)
+        services_of(request).access.require(principal, permission, request_id=request.scope["request_id"])
