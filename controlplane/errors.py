@@ -40,7 +40,8 @@ ControlPlaneError
 ├── RuntimeUnavailable
 ├── DatabaseNotReady
 ├── ApiUnreachable
-└── OperationTimedOut
+├── OperationTimedOut
+└── DemoFailed
 """
 
 from __future__ import annotations
@@ -284,3 +285,9 @@ class OperationTimedOut(ControlPlaneError):
     code = "operation.timed_out"
     status = 504
     exit_code = 10
+
+
+class DemoFailed(ControlPlaneError):
+    """A step of the demo did not end as the story tells it."""
+
+    code = "demo.failed"

@@ -18,6 +18,7 @@ _INTERRUPTED = 130
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Start": {
         "up": ("up:up", "Run everything here: API, worker and a Triton server."),
+        "demo": ("demo:demo", "See the whole story on a live Triton server."),
         "context": ("context:context", "Choose which API to talk to, and as whom."),
     },
     "Models": {

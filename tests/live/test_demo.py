@@ -1,0 +1,105 @@
+# The demo as a person runs it: told whole, and leaving nothing behind, also when it is interrupted.
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from controlplane.triton.runtime.find import TritonRuntime
+
+pytestmark = pytest.mark.timeout(600)
+
+CHAPTERS = [
+    "1. A model is registered",
+    "2. Nothing goes live without a second pair of eyes",
+    "3. The live model reads handwriting",
+    "4. A setting is tuned while it serves",
+    "5. A better version takes over",
+    "6. A change goes wrong and undoes itself",
+    "7. Back to the first revision, byte for byte",
+    "8. Somebody rewrites history, and is found out",
+]
+
+
+@dataclass
+class Played:
+    """One run of the demo, its temporary files below `temporary`; `prefixes` are those of its servers' shared memory."""
+
+    temporary: Path
+    output: str = ""
+    status: int | None = None
+    prefixes: set[str] = field(default_factory=set)
+
+    def left(self) -> list[str]:
+        """Files, processes and shared memory that are still there."""
+        found = [str(path) for path in self.temporary.iterdir()]
+        found += [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(tuple(self.prefixes))]
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            words = [*(process.info["cmdline"] or []), *(process.info["environ"] or {}).values()]
+            if process.pid != os.getpid() and any(str(self.temporary) in word for word in words):
+                found.append(" ".join(process.info["cmdline"] or ["?"]))
+        return found
+
+
+@pytest.fixture
+def play(runtime: TritonRuntime, tmp_path: Path) -> Callable[[str], Played]:
+    """Run the demo in a pipe, and interrupt it when the output has the words that are given."""
+    assert runtime.environment is not None
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    (home / "runtime").symlink_to(runtime.environment.directory.parent)
+
+    def run(interrupt_at: str = "") -> Played:
+        played = Played(temporary)
+        log = tmp_path / "output"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "controlplane", "demo"],
+                env={**os.environ, "TRITONCTL_HOME": str(home), "TMPDIR": str(temporary)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            while process.poll() is None:
+                for state in temporary.glob("*/servers/*/state.json"):
+                    played.prefixes.add(json.loads(state.read_text())["shm_prefix"])
+                if interrupt_at and interrupt_at in log.read_text():
+                    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+                    interrupt_at = ""
+                time.sleep(0.1)
+        played.status, played.output = process.returncode, log.read_text()
+        return played
+
+    return run
+
+
+def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(play: Callable[[str], Played]) -> None:
+    played = play("")
+    assert played.status == 0, played.output
+    assert re.findall(r"^\d\. .*", played.output, re.MULTILINE) == CHAPTERS
+    assert re.findall(r"^   chapter (\d) took [\d.]+ s$", played.output, re.MULTILINE) == list("12345678")
+    assert re.search(r"^All was as told: \d+ commands and \d+ checks in \d+ s\.$", played.output, re.MULTILINE)
+    assert re.findall(r"the live server reads (\d+) right", played.output) == ["463", "492", "492", "463"]
+    assert not re.search(r"[\x1b\r]", played.output)
+    assert len(played.prefixes) == 1
+    assert played.left() == []
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(play: Callable[[str], Played]) -> None:
+    played = play("journal")
+    assert played.status == 130, played.output
+    assert played.output.rstrip().endswith("stopping, and removing what was made …")
+    assert len(played.prefixes) == 1
+    assert played.left() == []
