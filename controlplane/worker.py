@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 from controlplane.domain.changes import ChangeState
@@ -23,7 +24,7 @@ class Worker:
     """Any number of them share one database: a deployment's lease says whose turn it is.
 
     `chores` are done every `settings.checkpoint_seconds`, the first time at once; one that fails does not keep the
-    others from being done.
+    others from being done. `companions` run beside the loop, in a thread each, and return when `stop` is set.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Worker:
         watcher: Watcher,
         name: str,
         chores: Sequence[Callable[[], object]],
+        companions: Sequence[Callable[[threading.Event], None]] = (),
     ) -> None:
         self._storage = storage
         self._driver = driver
@@ -44,59 +46,71 @@ class Worker:
         self._settings = settings
         self._name = name
         self._chores = tuple(chores)
+        self._companions = tuple(companions)
         self._next_chores = clock.now()
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set. An error in one deployment never keeps the others waiting."""
-        while not stop.is_set():
-            try:
-                busy = self.once()
-            except Exception:  # whatever it is, the next deployment must still be served
-                _log.exception("the worker's pass failed")
-                busy = False
-            if not busy:
-                stop.wait(self._settings.poll_seconds)
+        """Until `stop` is set. Deployments are served side by side: one that waits for Triton, or fails, never keeps the
+        others waiting."""
+        running: dict[Deployment, Future[None]] = {}
+        with ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="deployment") as pool:
+            while not stop.wait(self._settings.poll_seconds):
+                try:
+                    self._do_chores()
+                    due = self._due()
+                except Exception:  # whatever it is (a database that went away), the next pass must still come
+                    _log.exception("the worker could not look for work")
+                    continue
+                running = {key: future for key, future in running.items() if not future.done()}
+                busy = {(key.environment, key.model) for key in running}
+                for deployment, act in due:
+                    if (deployment.environment, deployment.model) not in busy:
+                        running[deployment] = pool.submit(self._with_lease, deployment, act)
 
-    def once(self) -> bool:
-        """One pass over what is due; True when something was."""
+    def once(self) -> None:
+        """One pass over what is due, one after the other."""
         self._do_chores()
+        for deployment, act in self._due():
+            self._with_lease(deployment, act)
+
+    def _due(self) -> list[tuple[Deployment, Callable[[Lease], None]]]:
         with self._storage.read() as unit:
             deployments = unit.environments.deployments()
             states = {request.id: request.state for request in unit.changes.active()}
-        busy = False
+        due: list[tuple[Deployment, Callable[[Lease], None]]] = []
         for deployment in deployments:
-            state = states.get(deployment.active_change) if deployment.active_change is not None else None
             if deployment.active_change is not None:
+                state = states.get(deployment.active_change)
                 if state in (ChangeState.APPLYING, ChangeState.UNDOING) or (
                     state is ChangeState.STUCK and self._watch_due(deployment)
                 ):
-                    busy |= self._with_lease(deployment, self._driver.drive)
+                    due.append((deployment, self._driver.drive))
             elif deployment.revision > 0 and self._watch_due(deployment):
-                busy |= self._with_lease(deployment, self._watcher.watch)
-        return busy
+                due.append((deployment, self._watcher.watch))
+        return due
 
-    def _with_lease(self, deployment: Deployment, act: Callable[[Lease], None]) -> bool:
-        lease = Lease.claim(
-            self._storage,
-            self._clock,
-            deployment.environment,
-            deployment.model,
-            owner=self._name,
-            seconds=self._settings.lease_seconds,
-        )
-        if lease is None:
-            return False
-        with lease:
-            try:
+    def _with_lease(self, deployment: Deployment, act: Callable[[Lease], None]) -> None:
+        """Nothing happens when another worker has the lease."""
+        try:
+            lease = Lease.claim(
+                self._storage,
+                self._clock,
+                deployment.environment,
+                deployment.model,
+                owner=self._name,
+                seconds=self._settings.lease_seconds,
+            )
+            if lease is None:
+                return
+            with lease:
                 act(lease)
-            except LeaseLost as error:
-                _log.info("left to another worker", extra={"reason": error.message})
-            except ControlPlaneError as error:
-                _log.warning(
-                    "a deployment could not be served",
-                    extra={"environment": lease.environment, "model": lease.model, "reason": error.message},
-                )
-        return True
+        except LeaseLost as error:
+            _log.info("left to another worker", extra={"reason": error.message})
+        except Exception:  # the thread must end well, and the log must say why it did not do its work
+            _log.exception(
+                "a deployment could not be served",
+                extra={"environment": deployment.environment, "model": deployment.model},
+            )
 
     def _watch_due(self, deployment: Deployment) -> bool:
         if deployment.watched_at is None:
