@@ -52,6 +52,14 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Deployments are served side by side: one that waits for Triton, or fails, never keeps the
         others waiting."""
+        threads = [threading.Thread(target=companion, args=(stop,), daemon=True) for companion in self._companions]
+        for thread in threads:
+            thread.start()
+        self._serve(stop)
+        for thread in threads:
+            thread.join()
+
+    def _serve(self, stop: threading.Event) -> None:
         running: dict[Deployment, Future[None]] = {}
         with ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="deployment") as pool:
             while not stop.wait(self._settings.poll_seconds):

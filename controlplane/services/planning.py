@@ -219,6 +219,8 @@ class Planner:
             found = Impact(ReloadClass.RELOAD, ("the accepted content is put back and loaded anew",))
         findings = self._findings(base, desired) if kind is ChangeKind.CHANGE else ()
         refuse(findings)
+        if base.content.config is not None and found.reload_class in (ReloadClass.RELOAD, ReloadClass.BREAKS_CLIENTS):
+            notes = (*notes, self._headroom(base, desired)[1])
         regrets = tuple(f"{f.path}: {f.message}" for f in findings if f.severity is Severity.REGRET)
         return Draft(
             kind=kind,
@@ -271,7 +273,7 @@ class Planner:
         numbers = [*base.content.numbers, *desired.numbers]
         size = sum(base.versions[number].manifest.size for number in numbers)
         room = self._host.memory_bytes // 2
-        words = f"old and new weigh {size} bytes together, half of the memory is {room}"
+        words = f"old and new weigh {size >> 20} MiB side by side; half of the host's memory is {room >> 20} MiB"
         return ("passed" if size <= room else "failed"), words
 
 
