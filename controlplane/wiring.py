@@ -188,7 +188,8 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
     artifacts = open_artifacts(settings)
     connect = Connections(settings)
     engine = Engine(storage, artifacts, PbtxtCodec(), clock, boundary=boundary)
-    verifier = Verifier(functools.partial(_read_golden, artifacts), prove_instances)
+    read_golden = functools.partial(_read_golden, artifacts)
+    verifier = Verifier(read_golden, prove_instances, seconds=settings.worker.probe_seconds)
     return Worker(
         storage,
         clock,

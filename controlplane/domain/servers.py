@@ -38,3 +38,11 @@ class ModelFiles:
     versions: Mapping[int, Manifest]
     strays: tuple[str, ...]
     newest_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One backend process of a server on this machine; `born` tells it from a later one with the same number."""
+
+    pid: int
+    born: str

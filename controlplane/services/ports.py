@@ -15,7 +15,7 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Golden, Inspection, Version
 from controlplane.domain.environments import Proof, ServerSpec
 from controlplane.domain.golden import GoldenCase
-from controlplane.domain.servers import ModelFiles, VersionState
+from controlplane.domain.servers import Backend, ModelFiles, VersionState
 from controlplane.domain.tensors import Tensors
 
 
@@ -219,8 +219,12 @@ class Keeper(Protocol):
         """Let it start again, and return when it is alive. Raises ServerUnreachable."""
         ...
 
-    def kill_stale_backends(self, model: str, before: datetime) -> int:
-        """SIGKILL backend processes of the model that started before that moment; how many there were."""
+    def backends(self, model: str) -> Collection[Backend]:
+        """The model's backend processes as they are now."""
+        ...
+
+    def kill_stale(self, backends: Collection[Backend]) -> int:
+        """SIGKILL those that still live after the time that draining takes; how many there were."""
         ...
 
 

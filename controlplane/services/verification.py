@@ -10,8 +10,6 @@ from controlplane.domain.golden import GoldenCase, GoldenOutcome, GoldenVerdict,
 from controlplane.errors import InferenceFailed
 from controlplane.services.ports import GoldenReader, Prober, Target
 
-_INFER_SECONDS = 30.0
-_PROBE_SECONDS = 30.0
 _STATUS = {
     GoldenOutcome.PASSED: ProofStatus.SHOWN,
     GoldenOutcome.FAILED: ProofStatus.FAILED,
@@ -20,11 +18,12 @@ _STATUS = {
 
 
 class Verifier:
-    """Asks a live server; writes nothing."""
+    """Asks a live server; writes nothing. `seconds` is how long one answer may take."""
 
-    def __init__(self, read_golden: GoldenReader, probe: Prober) -> None:
+    def __init__(self, read_golden: GoldenReader, probe: Prober, *, seconds: float) -> None:
         self._read_golden = read_golden
         self._probe = probe
+        self._seconds = seconds
 
     def verify(
         self,
@@ -79,7 +78,7 @@ class Verifier:
         if config is None or golden is None or golden.mode is GoldenMode.SEQUENCE:
             return Proof(name, ProofStatus.SKIPPED, "no recorded input to probe instances with")
         inputs = self._read_golden(golden)[0].inputs
-        return self._probe(target.server, model, version.number, config=config, inputs=inputs, seconds=_PROBE_SECONDS)
+        return self._probe(target.server, model, version.number, config=config, inputs=inputs, seconds=self._seconds)
 
     def _version(self, target: Target, model: str, version: Version, before: Sequence[Version]) -> list[Proof]:
         answers = self.answers(target, model, version)
@@ -110,7 +109,7 @@ class Verifier:
             case.inputs,
             version=version.number,
             outputs=tuple(case.outputs),
-            deadline_seconds=_INFER_SECONDS,
+            deadline_seconds=self._seconds,
         )
         return judge(golden, case, outputs)
 

@@ -1,24 +1,19 @@
 # Watches deployments: heals accepted content that is not served, reports everything else as drift.
 from __future__ import annotations
 
-import logging
-from datetime import datetime
-
 from controlplane.domain.access import SYSTEM
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
 from controlplane.domain.catalog import Version
 from controlplane.domain.converge import Desired, Effect, Observed, Step, differences, file_differences
 from controlplane.domain.environments import Deployment, Direction, ProofStatus
-from controlplane.errors import ControlPlaneError, ServerUnreachable
+from controlplane.errors import ControlPlaneError, LeaseLost
 from controlplane.services.deployments import base_content
 from controlplane.services.engine import Engine, Work
 from controlplane.services.lease import Lease
 from controlplane.services.ports import Clock, Connector, Target
 from controlplane.services.verification import Verifier
 from controlplane.storage.unit_of_work import Storage
-
-_log = logging.getLogger(__name__)
 
 
 class Watcher:
@@ -43,14 +38,15 @@ class Watcher:
             servers = unit.environments.servers(lease.environment)
             versions = tuple(unit.catalog.version(lease.model, number) for number in content.numbers)
         work = Work(lease, None, Direction.FORWARD, float(policy.load_timeout_seconds))
-        desired = self._engine.desired(lease.environment, lease.model, content)
         drift: list[str] = []
         try:
+            desired = self._engine.desired(lease.environment, lease.model, content)
             for spec in servers:
                 drift += self._look(work, self._connect(spec), desired, versions)
-        except ServerUnreachable as error:
-            _log.warning("a server does not answer", extra={"code": error.code, "reason": error.message})
-            drift = list(deployment.drift)
+        except LeaseLost:
+            raise
+        except ControlPlaneError as error:
+            drift = [f"cannot be observed: {error.message}"]
         self._report(lease, deployment, drift)
 
     def _look(self, work: Work, target: Target, desired: Desired, versions: tuple[Version, ...]) -> list[str]:
@@ -84,24 +80,24 @@ class Watcher:
 
     def _heal(self, work: Work, target: Target, desired: Desired, observed: Observed, why: str) -> list[str]:
         """Load the accepted bytes again; a full reload where the server believes that it serves them."""
-        model, before = work.lease.model, self._clock.now()
+        model = work.lease.model
+        before = [] if target.keeper is None else target.keeper.backends(model)
         try:
             if observed.ready:
                 self._engine.effect(work, target, Step(Effect.TOUCH, why), desired)
             self._engine.effect(work, target, Step(Effect.LOAD, why), desired)
+        except LeaseLost:
+            raise
         except ControlPlaneError as error:
             return [f"not served, and healing failed: {error.message}"]
-        self._kill_stale(target, model, before)
+        if target.keeper is not None:
+            # A hung backend process never drains, so the reload left it behind.
+            target.keeper.kill_stale(before)
         details: dict[str, Json] = {"server": target.spec.name, "why": why}
         subjects = {"environment": work.lease.environment, "model": model}
         with self._storage.write() as unit:
             unit.audit.append(AuditFact(SYSTEM, Action.DEPLOYMENT_HEALED, subjects, details))
         return []
-
-    def _kill_stale(self, target: Target, model: str, before: datetime) -> None:
-        """A hung backend process never drains, so the reload leaves it behind; on a server that we launched it goes."""
-        if target.keeper is not None:
-            target.keeper.kill_stale_backends(model, before)
 
     def _report(self, lease: Lease, deployment: Deployment, drift: list[str]) -> None:
         with self._storage.write() as unit:

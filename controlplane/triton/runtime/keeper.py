@@ -1,17 +1,13 @@
 # Power over a server that we launched, from another process than the one that supervises it.
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-import psutil
-
+from controlplane.domain.servers import Backend
 from controlplane.errors import ServerUnreachable
-from controlplane.triton.runtime.processes import stubs
+from controlplane.triton.runtime.processes import birth, kill, stubs
 from controlplane.triton.runtime.state import read_state
 
 HOLD = "hold"
@@ -46,28 +42,25 @@ class ServerKeeper:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def kill_stale_backends(self, model: str, before: datetime) -> int:
-        """Backends that drain end by themselves within seconds of a reload; what is left after that hangs."""
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while (stale := self._older(model, before)) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
-        for pid in stale:
-            os.kill(pid, signal.SIGKILL)
-        return len(stale)
-
-    def _older(self, model: str, before: datetime) -> list[int]:
+    def backends(self, model: str) -> frozenset[Backend]:
         state = read_state(self._home)
         if state is None:
-            return []
+            return frozenset()
         directory = str(self._repository / model) + "/"
-        found = []
+        found = set()
         for pid in stubs(state.shm_prefix):
+            born = birth(pid)
             try:
-                process = psutil.Process(pid)
-                if process.create_time() < before.timestamp() and any(
-                    word.startswith(directory) for word in process.cmdline()
-                ):
-                    found.append(pid)
-            except psutil.NoSuchProcess:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
                 continue
-        return found
+            if born is not None and any(word.startswith(directory) for word in command):
+                found.add(Backend(pid, born))
+        return frozenset(found)
+
+    def kill_stale(self, backends: Collection[Backend]) -> int:
+        """Backends that drain end by themselves within seconds of a reload; what is left after that hangs."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while (stale := [b for b in backends if birth(b.pid) == b.born]) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return sum(kill(backend.pid, backend.born) for backend in stale)
