@@ -34,8 +34,9 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 
 venv: $(VENV)/.installed
 
+# The server's environment in build/runtime serves the tests as well.
 demo: venv
-	$(BIN)/tritonctl demo $(ARGS)
+	TRITONCTL_HOME="$${TRITONCTL_HOME:-$(CURDIR)/build}" $(BIN)/tritonctl demo $(ARGS)
 
 # Each tier by itself, so that one without tests fails (pytest's exit status 5) and all are reported.
 test: venv
