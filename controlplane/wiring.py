@@ -25,6 +25,7 @@ from controlplane.services.blobs import BlobService
 from controlplane.services.catalog import CatalogService
 from controlplane.services.changes import ChangeService
 from controlplane.services.configs import ConfigService
+from controlplane.services.courier import Courier
 from controlplane.services.deployments import DeploymentDriver
 from controlplane.services.engine import Boundary, Engine, no_boundary
 from controlplane.services.environments import EnvironmentService
@@ -35,6 +36,7 @@ from controlplane.services.ports import ArtifactStore, Target
 from controlplane.services.rooms import Services
 from controlplane.services.verification import Verifier
 from controlplane.services.watch import Watcher
+from controlplane.services.webhooks import WebhookService
 from controlplane.settings import Settings
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key, retired_verifiers
@@ -49,6 +51,7 @@ from controlplane.triton.pbtxt import PbtxtCodec
 from controlplane.triton.probe import prove_instances
 from controlplane.triton.repository import LocalRepository
 from controlplane.triton.runtime.keeper import ServerKeeper
+from controlplane.webhook_post import HttpPoster
 from controlplane.worker import Worker
 
 ADMIN_KEY_NAME = "admin-key"
@@ -123,6 +126,7 @@ def build_services(settings: Settings, storage: Storage) -> Services:
         environments=EnvironmentService(storage, access, clock),
         idempotency=IdempotencyService(storage, clock),
         installation=InstallationService(storage),
+        webhooks=WebhookService(storage, access, clock, HttpPoster()),
     )
 
 
@@ -202,6 +206,7 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
             build_audit(settings, storage, access).sign,
             functools.partial(_clean_staging, storage, connect),
         ),
+        companions=(Courier(storage, clock, HttpPoster()).run,),
     )
 
 

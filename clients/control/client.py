@@ -18,6 +18,7 @@ from clients.control.environments import EnvironmentsRoom
 from clients.control.pinned import Witness
 from clients.control.transport import Connection
 from clients.control.uploads import UploadsRoom
+from clients.control.webhooks import WebhooksRoom
 
 
 class ControlClient:
@@ -42,6 +43,7 @@ class ControlClient:
         self.configs = ConfigsRoom(self.connection)
         self.environments = EnvironmentsRoom(self.connection)
         self.uploads = UploadsRoom(self.connection)
+        self.webhooks = WebhooksRoom(self.connection)
 
     def close(self) -> None:
         self.connection.close()

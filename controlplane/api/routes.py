@@ -1,7 +1,7 @@
 # Every route with the permission that it takes: the table that a test walks with every role.
 from __future__ import annotations
 
-from controlplane.api import access, audit, blobs, catalog, changes, configs, environments
+from controlplane.api import access, audit, blobs, catalog, changes, configs, environments, webhooks
 from controlplane.api.openapi import Route
 from controlplane.domain.access import Permission
 from controlplane.errors import (
@@ -282,4 +282,39 @@ _CHANGES = (
     ),
 )
 
-ROUTES: tuple[Route, ...] = (*_ACCESS, *_BLOBS, *_CATALOG, *_CONFIGS, *_ENVIRONMENTS, *_CHANGES, *_AUDIT)
+_WEBHOOK = "/v1/webhooks/{number}"
+_WEBHOOKS = (
+    Route("GET", "/v1/webhooks", Permission.WEBHOOK_MANAGE, webhooks.list_webhooks),
+    Route(
+        "POST",
+        "/v1/webhooks",
+        Permission.WEBHOOK_MANAGE,
+        webhooks.add_webhook,
+        status=201,
+        creates=True,
+        errors=(NotFound,),
+    ),
+    Route("GET", _WEBHOOK, Permission.WEBHOOK_MANAGE, webhooks.show_webhook, errors=(NotFound,)),
+    Route("DELETE", _WEBHOOK, Permission.WEBHOOK_MANAGE, webhooks.remove_webhook, status=204, errors=(NotFound,)),
+    Route("PUT", f"{_WEBHOOK}/disabled", Permission.WEBHOOK_MANAGE, webhooks.disable_webhook, errors=(NotFound,)),
+    Route("DELETE", f"{_WEBHOOK}/disabled", Permission.WEBHOOK_MANAGE, webhooks.enable_webhook, errors=(NotFound,)),
+    Route(
+        "POST",
+        f"{_WEBHOOK}/ping",
+        Permission.WEBHOOK_MANAGE,
+        webhooks.ping_webhook,
+        creates=True,
+        errors=(NotFound,),
+    ),
+)
+
+ROUTES: tuple[Route, ...] = (
+    *_ACCESS,
+    *_BLOBS,
+    *_CATALOG,
+    *_CONFIGS,
+    *_ENVIRONMENTS,
+    *_CHANGES,
+    *_AUDIT,
+    *_WEBHOOKS,
+)

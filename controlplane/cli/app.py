@@ -40,6 +40,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "token": ("access:token", "Tokens: what a principal proves itself by."),
         "access": ("bootstrap:access", "The first admin of an installation."),
         "audit": ("audit:audit", "The audit log, its checkpoints and its proofs."),
+        "webhook": ("webhook:webhook", "Tell other systems what happens, by signed POSTs."),
     },
     "Operation": {
         "api": ("processes:api", "Serve the HTTP API."),

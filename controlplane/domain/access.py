@@ -52,6 +52,7 @@ class Permission(StrEnum):
     AUDIT_CHECKPOINT = "audit.checkpoint"
     ACCESS_MANAGE = "access.manage"
     INFER = "infer"
+    WEBHOOK_MANAGE = "webhook.manage"  # and see: their addresses may be secrets
 
 
 _EVERYONE = frozenset(Role)
@@ -80,6 +81,7 @@ PERMISSIONS: Mapping[Permission, frozenset[Role]] = {
     Permission.AUDIT_CHECKPOINT: _ADMIN,
     Permission.ACCESS_MANAGE: _ADMIN,
     Permission.INFER: frozenset({Role.OPERATOR, Role.APPROVER, Role.ADMIN}),
+    Permission.WEBHOOK_MANAGE: _ADMIN,
 }
 
 # What a service account may never do, whatever its roles: consent is a person's.

@@ -62,6 +62,11 @@ class Action(StrEnum):
     DEPLOYMENT_DRIFTED = "deployment.drifted"
     DEPLOYMENT_RECONCILED = "deployment.reconciled"
 
+    WEBHOOK_ADDED = "webhook.added"
+    WEBHOOK_REMOVED = "webhook.removed"
+    WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_ENABLED = "webhook.enabled"
+
 
 @dataclass(frozen=True, slots=True)
 class AuditFact:

@@ -17,6 +17,7 @@ from controlplane.domain.environments import Proof, ServerSpec
 from controlplane.domain.golden import GoldenCase
 from controlplane.domain.servers import Backend, ModelFiles, VersionState
 from controlplane.domain.tensors import Tensors
+from controlplane.domain.webhooks import Outcome
 
 
 class Clock(Protocol):
@@ -255,4 +256,13 @@ class ConfigGenerator(Protocol):
 
     def __call__(self, version: Version, *, embedded: bool) -> JsonObject:
         """`embedded`: for our own server on this host. Raises InvalidInput for an opaque version."""
+        ...
+
+
+class Poster(Protocol):
+    """Sends letters to receivers that we know nothing about."""
+
+    def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """One POST, redirects not followed, done within its deadline whatever the receiver does. Raises nothing for what
+        a receiver does: the outcome says it."""
         ...

@@ -12,6 +12,7 @@ from controlplane.services.configs import ConfigService
 from controlplane.services.environments import EnvironmentService
 from controlplane.services.idempotency import IdempotencyService
 from controlplane.services.installation import InstallationService
+from controlplane.services.webhooks import WebhookService
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,4 @@ class Services:
     environments: EnvironmentService
     idempotency: IdempotencyService
     installation: InstallationService
+    webhooks: WebhookService

@@ -23,6 +23,7 @@ from controlplane.storage.changes import ChangeStore
 from controlplane.storage.database import Database
 from controlplane.storage.environments import EnvironmentStore
 from controlplane.storage.idempotency import IdempotencyStore
+from controlplane.storage.webhooks import WebhookStore
 
 
 class UnitOfWork:
@@ -60,6 +61,10 @@ class UnitOfWork:
     @cached_property
     def idempotency(self) -> IdempotencyStore:
         return IdempotencyStore(self.session)
+
+    @cached_property
+    def webhooks(self) -> WebhookStore:
+        return WebhookStore(self.session)
 
 
 class Storage:

@@ -53,6 +53,7 @@ from clients.control.types.environments import (
     Server,
     VersionRef,
 )
+from clients.control.types.webhooks import IssuedWebhook, NewWebhook, Ping, Webhook
 
 __all__ = [
     "Application",
@@ -79,6 +80,7 @@ __all__ = [
     "Golden",
     "Intent",
     "IssuedToken",
+    "IssuedWebhook",
     "JournalEntry",
     "JsonObject",
     "Model",
@@ -90,8 +92,10 @@ __all__ = [
     "NewServer",
     "NewToken",
     "NewVersion",
+    "NewWebhook",
     "Objective",
     "Page",
+    "Ping",
     "Plan",
     "Principal",
     "ProofFile",
@@ -105,4 +109,5 @@ __all__ = [
     "Version",
     "VersionRef",
     "Vote",
+    "Webhook",
 ]

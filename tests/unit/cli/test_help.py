@@ -30,8 +30,8 @@ def walk(command: click.Command, context: click.Context) -> Iterator[tuple[str, 
 
 
 def every_command() -> list[tuple[str, click.Context]]:
-    settings = {"terminal_width": 100, "max_content_width": 100}
-    return list(walk(app, click.Context(app, info_name="tritonctl", **settings)))  # type: ignore[arg-type]
+    settings = {**app.context_settings, "terminal_width": 100, "max_content_width": 100}
+    return list(walk(app, click.Context(app, info_name="tritonctl", **settings)))
 
 
 def test_the_help_of_every_command_is_the_golden_one() -> None:
