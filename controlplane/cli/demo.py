@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -70,8 +70,8 @@ def _close(stage: Stage) -> None:
     """Not to be interrupted: what is half stopped would be left behind."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    click.echo("stopping, and removing what was made …")
-    sys.stdout.flush()
+    with suppress(OSError):  # whoever read it, a terminal or a pipe, may be gone
+        click.echo("stopping, and removing what was made …")
     stage.close()
 
 

@@ -69,7 +69,8 @@ class Stage:
         """Start everything; back when it answers. Raises DemoFailed."""
         log = self.home / "log" / "up.log"
         log.parent.mkdir()
-        tether = [] if self._keep else [sys.executable, "-I", "-S", str(TETHER), str(os.getpid())]
+        parent = f"{os.getpid()}:{signal.SIGTERM:d}"  # it stops in order, even when we are killed
+        tether = [] if self._keep else [sys.executable, "-I", "-S", str(TETHER), parent]
         with log.open("wb") as output:
             self._up = subprocess.Popen(
                 [*tether, *_tritonctl(), "up"],

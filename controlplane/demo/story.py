@@ -159,7 +159,6 @@ class Story:
         self._say("All of this is in the audit log, the refusals too: who, what, when, on which digest.")
         self._run("tritonctl audit list --limit 12")
         self._run("tritonctl audit checkpoint --sign --context admin")
-        self._run("tritonctl audit verify", says=("the audit log is intact",))
         seq = self._seq_of(Action.CHANGE_APPROVED, 5)
         self._say("""The approver of the change that went wrong would rather have the author blamed, and gets hold of the
             database. We let him have a copy:""")
@@ -176,7 +175,7 @@ class Story:
         )
         self._check(True, f"exit code {_TAMPERED}: the edited entry is named, number {seq}")  # by `says`
         self._say("And the log itself, which nobody has touched?")
-        self._run("tritonctl audit verify", says=("the audit log is intact",), since="the audit log")
+        self._run("tritonctl audit verify", says=("the audit log is intact",))
 
     def _lay_out(self) -> None:
         for path in (real.SOFTMAX, real.MLP):

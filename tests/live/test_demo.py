@@ -31,6 +31,9 @@ CHAPTERS = [
 ]
 
 
+Play = Callable[..., "Played"]
+
+
 @dataclass
 class Played:
     """One run of the demo, its temporary files below `temporary`; `prefixes` are those of its servers' shared memory."""
@@ -52,15 +55,15 @@ class Played:
 
 
 @pytest.fixture
-def play(runtime: TritonRuntime, tmp_path: Path) -> Callable[[str], Played]:
-    """Run the demo in a pipe, and interrupt it when the output has the words that are given."""
+def play(runtime: TritonRuntime, tmp_path: Path) -> Play:
+    """Run the demo in a pipe, and send it a signal when the output has the words that are given."""
     assert runtime.environment is not None
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     home.mkdir()
     temporary.mkdir()
     (home / "runtime").symlink_to(runtime.environment.directory.parent)
 
-    def run(interrupt_at: str = "") -> Played:
+    def run(signal_at: str = "", number: signal.Signals = signal.SIGINT) -> Played:
         played = Played(temporary)
         log = tmp_path / "output"
         with log.open("wb") as output:
@@ -75,9 +78,9 @@ def play(runtime: TritonRuntime, tmp_path: Path) -> Callable[[str], Played]:
             while process.poll() is None:
                 for state in temporary.glob("*/servers/*/state.json"):
                     played.prefixes.add(json.loads(state.read_text())["shm_prefix"])
-                if interrupt_at and interrupt_at in log.read_text():
-                    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-                    interrupt_at = ""
+                if signal_at and signal_at in log.read_text():
+                    os.killpg(process.pid, number)  # as a terminal does
+                    signal_at = ""
                 time.sleep(0.1)
         played.status, played.output = process.returncode, log.read_text()
         return played
@@ -85,8 +88,8 @@ def play(runtime: TritonRuntime, tmp_path: Path) -> Callable[[str], Played]:
     return run
 
 
-def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(play: Callable[[str], Played]) -> None:
-    played = play("")
+def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(play: Play) -> None:
+    played = play()
     assert played.status == 0, played.output
     assert re.findall(r"^\d\. .*", played.output, re.MULTILINE) == CHAPTERS
     assert re.findall(r"^   chapter (\d) took [\d.]+ s$", played.output, re.MULTILINE) == list("12345678")
@@ -97,9 +100,19 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(play: Callable
     assert played.left() == []
 
 
-def test_an_interrupted_demo_leaves_nothing_behind(play: Callable[[str], Played]) -> None:
+def test_an_interrupted_demo_leaves_nothing_behind(play: Play) -> None:
     played = play("journal")
     assert played.status == 130, played.output
     assert played.output.rstrip().endswith("stopping, and removing what was made …")
     assert len(played.prefixes) == 1
     assert played.left() == []
+
+
+def test_a_killed_demo_leaves_its_files_and_nothing_that_runs(play: Play) -> None:
+    played = play("1. A model", signal.SIGKILL)
+    assert played.status == -signal.SIGKILL
+    end = time.monotonic() + 60
+    while len(left := played.left()) > 1 and time.monotonic() < end:
+        time.sleep(0.2)
+    assert left == [str(path) for path in played.temporary.glob("tritonctl-demo-*")]
+    assert len(left) == len(played.prefixes) == 1

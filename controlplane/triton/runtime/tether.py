@@ -1,4 +1,4 @@
-# A program of its own: `python tether.py PARENT_PID COMMAND...` becomes COMMAND, which then dies with the parent.
+# A program of its own: `python tether.py PARENT_PID[:SIGNAL] COMMAND...` becomes COMMAND, which dies with the parent.
 from __future__ import annotations
 
 import ctypes
@@ -10,9 +10,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    parent, command = int(arguments[0]), arguments[1:]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above took effect
+    parent, _, number = arguments[0].partition(":")
+    command = arguments[1:]
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number) if number else signal.SIGKILL)
+    if os.getppid() != int(parent):  # it died before the line above took effect
         return
     os.execv(command[0], command)  # noqa: S606
 
