@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
+from functools import cached_property
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,7 +21,11 @@ class HttpPoster:
 
     def __init__(self, seconds: float = 5.0) -> None:
         self._seconds = seconds
-        self._tls = httpx.create_ssl_context()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Takes a tenth of a second to make, so it is made for the first letter and kept."""
+        return httpx.create_ssl_context()
 
     def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         return asyncio.run(self._post(url, headers, body))

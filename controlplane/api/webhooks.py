@@ -12,7 +12,9 @@ def list_webhooks(caller: Caller, rooms: Rooms) -> types.Page[types.Webhook]:
 
 
 def add_webhook(body: types.NewWebhook, caller: Caller, rooms: Rooms) -> types.IssuedWebhook:
-    """Told from the next audit entry on. The secret that its letters are signed with is shown this once."""
+    """Told from the next audit entry on, by POSTs of JSON: in order, each at least once, again until the receiver answers
+    2xx. `Tritonctl-Event` names the event, `Tritonctl-Delivery` the letter, the same at every attempt, and
+    `Tritonctl-Signature: t=UNIX,v1=HEX` is the HMAC-SHA256 of `UNIX.BODY` under the secret, which is shown this once."""
     events = {wire.member(Event, name, "event") for name in body.events}
     issued = rooms.webhooks.add(caller, body.url, events, body.environment)
     return types.IssuedWebhook(wire.of(types.Webhook, issued.webhook), issued.secret)

@@ -7,17 +7,7 @@ from clients.control.errors import ApiError
 from clients.control.types import NewWebhook, Webhook
 from controlplane.cli.output import emit, emit_page, facts, when
 from controlplane.cli.session import Noun, Session, pass_session, say
-
-_EVENTS = (
-    "change.waits_for_approval",
-    "change.applied",
-    "change.undone",
-    "change.stuck",
-    "change.paused",
-    "deployment.drifted",
-    "deployment.healed",
-    "glass.broken",
-)
+from controlplane.domain.webhooks import Event
 
 
 @click.group(cls=Noun)
@@ -28,7 +18,11 @@ def webhook() -> None:
 @webhook.command()
 @click.argument("url")
 @click.option(
-    "--event", "events", type=click.Choice(_EVENTS), multiple=True, help="May be given several times; default: all."
+    "--event",
+    "events",
+    type=click.Choice([event.value for event in Event]),
+    multiple=True,
+    help="May be given several times; default: all.",
 )
 @click.option("-e", "--env", metavar="ENV", help="Only what happens there.")
 @pass_session

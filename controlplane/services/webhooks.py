@@ -77,8 +77,12 @@ class WebhookService:
             self._audit(unit, principal, Action.WEBHOOK_REMOVED, removed)
 
     def disable(self, principal: Principal, number: int) -> Webhook:
+        """It is told nothing more, not even what it waits for. Harmless when it is disabled."""
         self._access.require(principal, Permission.WEBHOOK_MANAGE)
         with self._storage.write() as unit:
+            before = unit.webhooks.get(number)
+            if before.disabled_at is not None:
+                return before
             disabled = unit.webhooks.disable(number, self._clock.now())
             self._audit(unit, principal, Action.WEBHOOK_DISABLED, disabled)
         return disabled

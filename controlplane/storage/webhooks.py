@@ -92,9 +92,9 @@ class WebhookStore:
         self._session.execute(delete(WebhookRow).where(WebhookRow.id == number))
 
     def disable(self, number: int, at: datetime) -> Webhook:
-        """One that is disabled already keeps its first time. Raises NotFound."""
+        """Raises NotFound."""
         row = self._known(number)
-        row.disabled_at = row.disabled_at or at
+        row.disabled_at = at
         return _webhook(row)
 
     def enable(self, number: int, cursor: int) -> Webhook:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ from controlplane.services.webhooks import WebhookService
 from controlplane.storage.unit_of_work import Storage
 from controlplane.webhook_post import HttpPoster
 from tests.store.conftest import NOON, SteppingClock
-from tests.store.receivers import Receiver, receiver
+from tests.store.receivers import Receiver, certificate, receiver
 
 GO = threading.Event()  # never set: nobody is asked to stop
 POST = HttpPoster(2.0)
@@ -193,6 +194,18 @@ def test_a_receiver_that_takes_its_time_is_left_at_the_deadline(how: str, receiv
     assert HttpPoster(0.4)(there.url, {}, b"{}") == Outcome(None, "no answer within 0.4 seconds")
 
 
+def test_a_receiver_must_show_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls, authority = certificate(tmp_path)
+    with receiver(tls) as there:
+        refused = HttpPoster()(there.url, {}, b"{}")
+        assert there.letters == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        assert HttpPoster()(there.url, {}, b"{}") == Outcome(204)
+    assert refused.status is None
+    assert refused.error is not None
+    assert "CERTIFICATE_VERIFY_FAILED" in refused.error
+
+
 def test_a_slow_receiver_delays_no_other(
     storage: Storage,
     service: WebhookService,
@@ -302,6 +315,7 @@ def test_disabling_ends_a_delivery_and_enabling_begins_at_the_end(
     enabled = service.enable(admin, 1)
     assert (enabled.disabled_at, enabled.cursor, enabled.failures) == (None, size, 0)
     assert service.enable(admin, 1) == enabled
+    assert log_size(storage) == size + 1  # the second one is no fact
     assert due(storage, clock) == ()
     happen(storage, Action.CHANGE_STUCK)
     assert due(storage, clock) == (1,)
@@ -341,6 +355,7 @@ def test_adding_disabling_enabling_and_removing_are_audited_without_secrets(
         unit.environments.add(Environment("prod", "", Policy(), 1, NOON))
     before = log_size(storage)
     issued = service.add(admin, "https://hooks.example.com/T0?key=hidden", {Event.STUCK, Event.APPLIED}, "prod")
+    service.disable(admin, 1)
     service.disable(admin, 1)
     service.enable(admin, 1)
     service.remove(admin, 1)
