@@ -110,8 +110,7 @@ class ChangeService:
         draft = self._planner.draft(proposal)
         with self._storage.write() as unit:
             policy = unit.environments.get(proposal.environment).policy
-            if unit.environments.deployment(proposal.environment, proposal.model) is None:
-                unit.environments.add_deployment(proposal.environment, proposal.model)
+            unit.environments.ensure_deployment(proposal.environment, proposal.model)
             now = self._clock.now()
             request = unit.changes.add(
                 ChangeRequest(

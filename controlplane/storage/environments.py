@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from sqlalchemy import ColumnElement, CursorResult, ForeignKeyConstraint, String, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controlplane.domain.canonical import JsonObject
@@ -163,23 +164,18 @@ class EnvironmentStore:
             query = query.where(DeploymentRow.environment == environment)
         return tuple(_deployment(row) for row in self._session.scalars(query))
 
-    def add_deployment(self, environment: str, model: str) -> Deployment:
-        """A deployment at revision 0 of a model that this environment did not know."""
-        row = DeploymentRow(
-            environment=environment,
-            model=model,
-            revision=0,
-            active_change=None,
-            direction=Direction.FORWARD.value,
-            lease_token=0,
-            lease_owner=None,
-            lease_expires_at=None,
-            drift=[],
-            watched_at=None,
-        )
-        self._session.add(row)
-        self._session.flush()
-        return _deployment(row)
+    def ensure_deployment(self, environment: str, model: str) -> None:
+        """A deployment at revision 0, unless this environment knows the model."""
+        dialect = postgresql if self._session.get_bind().dialect.name == "postgresql" else sqlite
+        values = {
+            "environment": environment,
+            "model": model,
+            "revision": 0,
+            "direction": Direction.FORWARD.value,
+            "lease_token": 0,
+            "drift": [],
+        }
+        self._session.execute(dialect.insert(DeploymentRow).values(values).on_conflict_do_nothing())
 
     def activate(self, environment: str, model: str, *, change: int, base: int, replacing: int | None) -> bool:
         """Make `change` the active one, if the base is current and no other is active but `replacing`.
