@@ -11,7 +11,6 @@ from controlplane.domain.environments import Deployment
 from controlplane.domain.policies import Policy, stricter
 from controlplane.domain.times import format_instant
 
-
 ROLLED_BACK = "rolled_back"
 """In `acknowledged`: the author knows that this content was rolled back before."""
 
