@@ -85,7 +85,7 @@ class Story:
         self._say("Which digit was the one above?")
         self._run(f"tritonctl infer {_IN} --input digit.npz --save answer.npz")
         said = self._saved_answer()
-        self._check(said == self._digits.labels[0], f"the live server says {said}, and so did the writer's teacher")
+        self._check(said == self._digits.labels[0], f"the live server says {said}, and that is what its writer meant")
         self._before = self._read("softmax")
 
     def tune(self) -> None:
@@ -124,6 +124,7 @@ class Story:
             self._propose_and_approve(5, f"--set {field}=1", "do not let requests wait for more than a second")
             self._run("tritonctl change apply 5", exits=_UNDONE, since="journal")
         change = self._change(5)
+        self._check(any(field in note for note in change.plan.notes), "the plan had a note about that very field")
         self._check(
             change.summary.state == "undone" and "Request timeout expired" in change.summary.message,
             f"exit code {_UNDONE}: verification asked for the recorded answers and was refused, so it was undone",
