@@ -9,6 +9,7 @@ from controlplane.domain.blockers import Blocker, blockers
 from controlplane.domain.canonical import Json
 from controlplane.domain.changes import (
     Approval,
+    ChangeKind,
     ChangeRequest,
     ChangeState,
     Plan,
@@ -29,6 +30,8 @@ from controlplane.services.deployments import ACCEPT, RESTART
 from controlplane.services.planning import Planner, Proposal
 from controlplane.services.ports import Clock
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
+
+DECISIONS = ("retry", "accept", "undo", "restart")
 
 
 class ChangeService:
@@ -69,14 +72,22 @@ class ChangeService:
         return self._propose(principal, proposal)
 
     def replan(self, principal: Principal, change: int, edits: Proposal | None = None) -> ChangeView:
-        """Plan again on the current revision and under the current policy; every vote so far stops counting.
+        """Plan again on the current revision and under the current policy; votes on another plan than the new one stop
+        counting.
 
-        Without `edits` the wish stays: the same desired content.
+        Without `edits` the wish stays: the same desired content. Raises InvalidInput for edits of another model,
+        environment or kind.
         """
         self._access.require(principal, Permission.CHANGE_PROPOSE)
         with self._storage.read() as unit:
             request = self._open(unit, change)
             plan = unit.changes.plan(request)
+        if edits is not None and not _is_edit_of(edits, request):
+            raise InvalidInput(
+                f"change {change} is a {request.kind.value} of {request.model!r} in {request.environment!r}: "
+                "an edit cannot make it another",
+                hint="propose a new change",
+            )
         draft = self._planner.again(request, plan, edits)
         with self._storage.write() as unit:
             request = self._open(unit, change)
@@ -88,6 +99,9 @@ class ChangeService:
                 plan_number=number,
                 last_editor=principal.name if edits is not None else request.last_editor,
                 reason=draft.reason,
+                hypothesis=request.hypothesis if edits is None else edits.hypothesis,
+                expected_effect=request.expected_effect if edits is None else edits.expected_effect,
+                acknowledged=list(request.acknowledged if edits is None else edits.acknowledge),
                 expires_at=now + timedelta(hours=policy.expires_after_hours),
             )
             new = draft.plan(change, number, principal.name, now)
@@ -267,6 +281,8 @@ class ChangeService:
         `restart` turns back and lets the worker kill the server that it launched.
         """
         self._access.require(principal, Permission.CHANGE_APPLY)
+        if decision not in DECISIONS:
+            raise InvalidInput(f"{decision!r} is no decision", hint=f"one of {', '.join(DECISIONS)}")
         with self._storage.write() as unit:
             request = unit.changes.get(change)
             if request.state not in (ChangeState.PAUSED, ChangeState.STUCK):
@@ -353,6 +369,15 @@ class ChangeService:
         details: dict[str, Json],
     ) -> None:
         unit.audit.append(AuditFact(principal.actor, action, _subjects(request), details))
+
+
+def _is_edit_of(edits: Proposal, request: ChangeRequest) -> bool:
+    return (edits.environment, edits.model, edits.reconcile, edits.rollback) == (
+        request.environment,
+        request.model,
+        request.kind is ChangeKind.RECONCILE,
+        request.kind is ChangeKind.ROLLBACK,
+    )
 
 
 def _subjects(request: ChangeRequest) -> dict[str, str]:
