@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
+from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.changes import ChangeState
 from controlplane.errors import ConfigInvalid
 from controlplane.services.catalog import Registration
@@ -236,3 +237,30 @@ def test_acceptance_3_a_config_that_triton_would_refuse_is_never_proposed(at: In
     at.register(model, 2.0)
     with pytest.raises(ConfigInvalid, match="max_batch_size"):
         at.propose(model, versions=(1,), config={**at.config(model), "max_batch_size": -1})
+
+
+@pytest.mark.parametrize(
+    ("decision", "state", "answer"), [("accept", ChangeState.APPLIED, "nan"), ("undo", ChangeState.UNDONE, "2.0")]
+)
+def test_what_verification_cannot_decide_waits_for_a_human(
+    at: Installation, model: str, *, decision: str, state: ChangeState, answer: str
+) -> None:
+    at.register(model, 2.0)
+    at.deploy(model, versions=(1,), config=at.config(model))
+    graph = parse(
+        "m (float[N,4] x) => (float[N,4] y) <float f = {-1}> { a = Abs(x) b = Mul(a, f) c = Add(b, f) y = Log(c) }"
+    )
+    digest, size = at.artifacts.add_stream([graph.SerializeToString()])
+    at.catalog.register_version(
+        at["author"], Registration(model, Manifest((FileEntry("model.onnx", size, digest),)), 2)
+    )
+
+    paused = at.deploy(model, versions=(2,))
+    assert paused.request.state is ChangeState.PAUSED
+    assert paused.request.message == "answers of version 2: case 0: the recorded outputs hold nothing to compare"
+    assert at.finish(paused).request.state is ChangeState.PAUSED
+
+    at.changes.resume(at["author"], paused.request.id, decision)
+    assert at.finish(paused).request.state is state
+    assert str(at.answer(model)) == answer
+    assert at.drift(model) == ()
