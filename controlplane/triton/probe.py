@@ -21,7 +21,7 @@ from controlplane.domain.environments import Proof, ProofStatus
 from controlplane.domain.tensors import Tensors
 from controlplane.errors import InferenceFailed
 
-_ROUNDS = 8
+_ROUNDS = 32
 _PREFIX = "probe/"
 
 
