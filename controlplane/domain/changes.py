@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from controlplane.domain.canonical import Json, JsonObject, digest
 from controlplane.domain.environments import Direction, RevisionContent
@@ -76,7 +77,7 @@ class GateResult:
         return {"name": self.name, "outcome": self.outcome, "message": self.message}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the digest is kept
 class Plan:
     """The exact work that is approved. `diff` and `gates` explain it and are not part of its digest.
 
@@ -99,7 +100,7 @@ class Plan:
     made_by: str
     made_at: datetime
 
-    @property
+    @cached_property
     def digest(self) -> str:
         gates: list[Json] = [gate.name for gate in self.gates]
         return digest(

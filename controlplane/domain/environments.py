@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.policies import Policy
@@ -17,7 +18,7 @@ class VersionRef:
     artifact: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the digest is kept
 class RevisionContent:
     """What a revision says: the versions that serve, by ascending number, and the config without `version_policy`.
 
@@ -27,7 +28,7 @@ class RevisionContent:
     versions: tuple[VersionRef, ...]
     config: JsonObject | None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest(self.to_json())
 

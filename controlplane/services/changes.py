@@ -16,6 +16,7 @@ from controlplane.domain.changes import (
     ReviewState,
 )
 from controlplane.domain.environments import Deployment, Direction
+from controlplane.domain.policies import Policy
 from controlplane.errors import (
     ChangeBlocked,
     Conflict,
@@ -69,7 +70,8 @@ class ChangeService:
         self._access.require(principal, Permission.CHANGE_PROPOSE)
         if proposal.reconcile:
             self._access.require(principal, Permission.DEPLOYMENT_RECONCILE)
-        return self._propose(principal, proposal)
+        request, _ = self._propose(principal, proposal)
+        return self.show(principal, request.id)
 
     def replan(self, principal: Principal, change: int, edits: Proposal | None = None) -> ChangeView:
         """Plan again on the current revision and under the current policy; votes on another plan than the new one stop
@@ -115,12 +117,13 @@ class ChangeService:
         """Propose to go back to an accepted revision (by default the last one that is not what was rolled back from),
         and apply it at once where the policy needs no approval. Pre-empts an active change of the same model."""
         self._access.require(principal, Permission.CHANGE_ROLLBACK)
-        view = self._propose(principal, Proposal(environment, model, reason, rollback=True, revision=to))
-        if view.needed > len(view.counted):
-            return view
-        return self._apply(principal, view.request.id)
+        request, policy = self._propose(principal, Proposal(environment, model, reason, rollback=True, revision=to))
+        if policy.rollback_approvals > 0:
+            return self.show(principal, request.id)
+        return self._apply(principal, request.id)
 
-    def _propose(self, principal: Principal, proposal: Proposal) -> ChangeView:
+    def _propose(self, principal: Principal, proposal: Proposal) -> tuple[ChangeRequest, Policy]:
+        """The new request, and the policy that it is under."""
         draft = self._planner.draft(proposal)
         with self._storage.write() as unit:
             policy = unit.environments.get(proposal.environment).policy
@@ -160,7 +163,7 @@ class ChangeService:
                     "reason": proposal.reason,
                 },
             )
-            return self._view(unit, request)
+            return request, policy
 
     # decide
 

@@ -113,8 +113,9 @@ class DeploymentDriver:
         )
         model = lease.model
         desired = self._engine.desired(lease.environment, model, at.goal)
-        versions = self._versions(model, at.goal)
-        before = self._versions(model, at.plan.desired if at.goal is at.base else at.base)
+        other = at.plan.desired if at.goal is at.base else at.base
+        with self._storage.read() as unit:
+            versions, before = (_versions(unit, model, content) for content in (at.goal, other))
         proofs: list[Proof] = []
         for spec in at.servers:
             target = self._connect(spec)
@@ -139,10 +140,6 @@ class DeploymentDriver:
         return self._verifier.verify(
             target, work.lease.model, desired=desired, observed=observed, versions=versions, before=before
         )
-
-    def _versions(self, model: str, content: RevisionContent) -> tuple[Version, ...]:
-        with self._storage.read() as unit:
-            return tuple(unit.catalog.version(model, number) for number in content.numbers)
 
     # ends of a pass
 
@@ -243,6 +240,10 @@ def base_content(unit: UnitOfWork, deployment: Deployment) -> RevisionContent:
     if deployment.revision == 0:
         return NOTHING
     return unit.environments.revision(deployment.environment, deployment.model, deployment.revision).content
+
+
+def _versions(unit: UnitOfWork, model: str, content: RevisionContent) -> tuple[Version, ...]:
+    return tuple(unit.catalog.version(model, number) for number in content.numbers)
 
 
 def _drop(unit: UnitOfWork, request: ChangeRequest, word: str) -> None:
