@@ -7,6 +7,9 @@ from clients.control import types
 from controlplane.api import wire
 from controlplane.api.security import Caller, Rooms
 from controlplane.domain.access import PrincipalKind, Role
+from controlplane.errors import InvalidInput
+
+_LONGEST_DAYS = 3650
 
 
 def whoami(caller: Caller) -> types.Principal:
@@ -47,6 +50,8 @@ def revoke_role(name: str, role: Role, caller: Caller, rooms: Rooms) -> types.Pr
 
 def create_token(body: types.NewToken, caller: Caller, rooms: Rooms) -> types.IssuedToken:
     """The secret is shown this once."""
+    if body.days is not None and not 1 <= body.days <= _LONGEST_DAYS:
+        raise InvalidInput(f"a token cannot live {body.days} days", hint=f"use 1 to {_LONGEST_DAYS}, or null for ever")
     lifetime = None if body.days is None else timedelta(days=body.days)
     issued = rooms.access.issue(caller, body.principal, body.label, lifetime)
     return types.IssuedToken(wire.of(types.Token, issued.token), issued.secret)

@@ -7,12 +7,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from controlplane.api.idempotency import Handle, once
+from controlplane.api.plausible import check_body, check_parameters
 from controlplane.api.security import authenticate, services_of
 from controlplane.domain.access import Permission
 
 
 def guarded(permission: Permission | None, *, creates: bool) -> type[APIRoute]:
-    """A class of routes that authenticate and authorize before a byte of the body is read. Without a permission the
+    """A class of routes that authenticate and authorize before a byte of the body is read, and let nothing pass that no
+    field could hold. Without a permission the
     service alone decides, by whose thing it is. A refusal is audited by the service that decides it."""
 
     class Guarded(APIRoute):
@@ -21,6 +23,9 @@ def guarded(permission: Permission | None, *, creates: bool) -> type[APIRoute]:
 
             async def handle_guarded(request: Request) -> Response:
                 await run_in_threadpool(_check, request, permission)
+                check_parameters(request)
+                if self.body_field is not None:
+                    check_body(await request.body())
                 return await (once(handle, request) if creates else handle(request))
 
             return handle_guarded

@@ -9,6 +9,7 @@ from fastapi import Query
 
 from controlplane.errors import CursorInvalid
 
+_DIGITS = 18
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
@@ -21,9 +22,12 @@ def key(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
     except (binascii.Error, ValueError):
         raise _invalid(text) from None
+    if "\0" in found:
+        raise _invalid(text)
+    return found
 
 
 def after(text: str | None) -> int | None:
@@ -31,7 +35,7 @@ def after(text: str | None) -> int | None:
     found = key(text)
     if found is None:
         return None
-    if not found.isdecimal():
+    if not found.isdecimal() or len(found) > _DIGITS:
         raise _invalid(str(text))
     return int(found)
 
