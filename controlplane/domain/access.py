@@ -51,7 +51,6 @@ class Permission(StrEnum):
     AUDIT_READ = "audit.read"
     AUDIT_CHECKPOINT = "audit.checkpoint"
     ACCESS_MANAGE = "access.manage"
-    INFER = "infer"
     WEBHOOK_MANAGE = "webhook.manage"  # and see: their addresses may be secrets
 
 
@@ -80,7 +79,6 @@ PERMISSIONS: Mapping[Permission, frozenset[Role]] = {
     Permission.AUDIT_READ: _EVERYONE,
     Permission.AUDIT_CHECKPOINT: _ADMIN,
     Permission.ACCESS_MANAGE: _ADMIN,
-    Permission.INFER: frozenset({Role.OPERATOR, Role.APPROVER, Role.ADMIN}),
     Permission.WEBHOOK_MANAGE: _ADMIN,
 }
 

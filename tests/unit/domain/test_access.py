@@ -14,11 +14,11 @@ EXPECTED = {
     Role.VIEWER: {"catalog.read", "environment.read", "change.read", "audit.read"},
     Role.OPERATOR: {
         "catalog.read", "environment.read", "change.read", "audit.read", "model.register", "objective.set",
-        "change.propose", "change.apply", "change.withdraw", "change.rollback", "deployment.reconcile", "infer",
+        "change.propose", "change.apply", "change.withdraw", "change.rollback", "deployment.reconcile",
     },
     Role.APPROVER: {
         "catalog.read", "environment.read", "change.read", "audit.read", "change.approve", "review.close",
-        "change.rollback", "infer",
+        "change.rollback",
     },
     Role.ADMIN: {permission.value for permission in Permission},
 }  # fmt: skip
