@@ -1,0 +1,133 @@
+# Acceptance 6: Triton dies, restarts or forgets a model while changes are applied and deployments are watched.
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tritonclient.grpc import InferenceServerClient
+
+from controlplane.domain.changes import ChangeState
+from controlplane.storage.database import Database
+from tests.live.installation import Installation, install
+from tests.live.opaque import opaque_config, register_opaque, sleeping_while, source
+from tests.live.servers import MakeTriton
+
+MODEL = "fallen"
+
+
+@pytest.fixture
+def dialect() -> str:
+    """What is shown here is about Triton; the kill walk covers both databases."""
+    return "sqlite"
+
+
+@pytest.fixture
+def at(tmp_path: Path, database: Database, make_triton: MakeTriton) -> Iterator[Installation]:
+    installation = install(tmp_path, database, make_triton(name="own"), policy={"load_timeout_seconds": 2})
+    yield installation
+    installation.check_audit()
+
+
+def restart(at: Installation) -> None:
+    at.triton.process.kill()
+    at.triton.process.start()
+    at.triton.process.wait_ready(60)
+
+
+def actions(at: Installation) -> list[str]:
+    return [entry.action for entry in at.audit(("model", MODEL)) if entry.action.startswith(("deployment.", "change."))]
+
+
+def test_acceptance_6_a_model_that_was_unloaded_behind_our_back_is_served_again_and_audited(at: Installation) -> None:
+    at.register(MODEL, 2.0)
+    at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+    with InferenceServerClient(at.triton.grpc) as client:
+        client.unload_model(MODEL, headers=at.triton.headers)
+    assert at.served(MODEL) == []
+
+    assert at.drift(MODEL) == ()
+
+    assert (at.answer(MODEL), at.served(MODEL)) == (2.0, [1])
+    assert actions(at)[0] == "deployment.healed"
+
+
+def test_acceptance_6_a_server_that_is_away_is_reported_until_it_is_back(at: Installation) -> None:
+    at.register(MODEL, 2.0)
+    at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+    at.triton.process.kill()
+    drift = at.drift(MODEL)
+    assert len(drift) == 1
+    assert drift[0].startswith("cannot be observed: no Triton can be reached at ")
+    at.triton.process.start()
+    at.triton.process.wait_ready(60)
+    assert (at.drift(MODEL), at.answer(MODEL)) == ((), 2.0)
+    assert actions(at)[:3] == ["deployment.reconciled", "deployment.drifted", "change.applied"]
+
+
+def test_acceptance_6_a_server_that_dies_before_a_load_is_waited_for_and_the_change_undone(at: Installation) -> None:
+    at.register(MODEL, 2.0)
+    at.register(MODEL, 3.0)
+    at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+
+    def fall(name: str) -> None:
+        if name == "before forward load":
+            at.triton.process.kill()
+
+    view = at.finish(at.start(at.propose(MODEL, versions=(2,))), at.worker(boundary=fall))
+    assert (view.request.state, view.direction) == (ChangeState.STUCK, "back")
+    assert "no Triton can be reached" in view.request.message
+
+    at.triton.process.start()
+    at.triton.process.wait_ready(60)
+    at.drift(MODEL)
+
+    assert at.show(view).request.state is ChangeState.UNDONE
+    assert (at.answer(MODEL), at.served(MODEL)) == (2.0, [1])
+    assert at.files(MODEL) == ["1/model.onnx", "config.pbtxt"]
+    assert at.drift(MODEL) == ()
+
+
+def test_acceptance_6_a_server_that_restarts_before_a_load_delays_the_change_only(at: Installation) -> None:
+    at.register(MODEL, 2.0)
+    at.register(MODEL, 3.0)
+    at.environments.set_policy(at["admin"], "live", {"load_timeout_seconds": 30}, expected_number=None)
+    at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+
+    def fall(name: str) -> None:
+        if name == "before forward load":
+            restart(at)
+
+    view = at.finish(at.start(at.propose(MODEL, versions=(2,))), at.worker(boundary=fall))
+    assert (view.request.state, view.request.message) == (ChangeState.APPLIED, "")
+    assert (at.answer(MODEL), at.served(MODEL)) == (3.0, [2])
+    assert at.drift(MODEL) == ()
+
+
+def test_acceptance_6_a_server_that_dies_in_a_load_leaves_the_change_stuck_until_it_is_back(
+    at: Installation, tmp_path: Path
+) -> None:
+    at.environments.set_policy(at["admin"], "live", {"load_timeout_seconds": 30}, expected_number=None)
+    marker = tmp_path / "marker"
+    register_opaque(at, MODEL, source(2.0), answers=2.0)
+    register_opaque(at, MODEL, source(3.0, prologue=sleeping_while(str(marker))), answers=3.0)
+    at.deploy(MODEL, versions=(1,), config=opaque_config(at, MODEL))
+    marker.touch()
+    timer = threading.Timer(2, at.triton.process.kill)
+    timer.start()
+    try:
+        view = at.deploy(MODEL, versions=(2,))
+    finally:
+        timer.join()
+    assert view.request.state is ChangeState.STUCK
+    assert "before the connection was lost" in view.request.message
+
+    marker.unlink()
+    at.triton.process.start()
+    at.triton.process.wait_ready(60)
+    at.drift(MODEL)
+
+    assert at.show(view).request.state is ChangeState.APPLIED
+    assert (at.answer(MODEL), at.served(MODEL)) == (3.0, [2])
+    assert at.drift(MODEL) == ()
