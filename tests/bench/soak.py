@@ -5,6 +5,7 @@ and writes what was done to build/bench/soak.json."""
 from __future__ import annotations
 
 import json
+import logging
 import random
 import tempfile
 import time
@@ -15,6 +16,7 @@ import click
 
 from controlplane.domain.blockers import ROLLED_BACK
 from controlplane.domain.changes import ChangeState
+from controlplane.errors import Conflict
 from controlplane.services.planning import Proposal
 from controlplane.storage.database import create_database
 from controlplane.storage.migrate import upgrade
@@ -62,7 +64,11 @@ class Soak:
 
     def roll_back(self, model: str) -> None:
         revisions = self.at.environments.revisions(self.at["author"], ENV, model)
-        to = self.chance.choice([revision.number for revision in revisions if revision.number > 0])
+        current = max(revisions, key=lambda revision: revision.number)
+        earlier = [r.number for r in revisions if r.number > 0 and r.content.digest != current.content.digest]
+        if not earlier:
+            return
+        to = self.chance.choice(earlier)
         view = self.at.changes.rollback(self.at["author"], ENV, model, to=to, reason="soak")
         self._finish(view.request.id)
 
@@ -74,7 +80,11 @@ class Soak:
 
     def _drive(self, model: str, **wish: object) -> None:
         wish["acknowledge"] = (ROLLED_BACK,)
-        view = self.at.changes.propose(self.at["author"], Proposal(ENV, model, "soak", **wish))  # type: ignore[arg-type]
+        try:
+            view = self.at.changes.propose(self.at["author"], Proposal(ENV, model, "soak", **wish))  # type: ignore[arg-type]
+        except Conflict:
+            self.done["nothing to change"] += 1
+            return
         self.at.start(view)
         self._finish(view.request.id)
 
@@ -119,6 +129,7 @@ class Soak:
 @click.option("--minutes", type=float, default=120.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 def main(minutes: float, seed: int) -> None:
+    logging.getLogger("controlplane").setLevel(logging.CRITICAL)  # what the crashes leave is expected
     runtime = ROOT / "build" / "runtime"
     install_runtime(runtime, progress=lambda words, _share: click.echo(words, err=True))
     with tempfile.TemporaryDirectory(prefix="tritonctl-soak-") as name:
