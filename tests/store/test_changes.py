@@ -120,7 +120,9 @@ def house(storage: Storage, clock: SteppingClock, tmp_path: Path) -> Iterator[Ho
         ("vera", Role.VIEWER),
     ):
         house.people[name] = house.access.create(ada, name, PrincipalKind.PERSON, [role])
-    house.people["robot"] = house.access.create(ada, "robot", PrincipalKind.SERVICE_ACCOUNT, [Role.OPERATOR, Role.APPROVER])
+    house.people["robot"] = house.access.create(
+        ada, "robot", PrincipalKind.SERVICE_ACCOUNT, [Role.OPERATOR, Role.APPROVER]
+    )
     with storage.write() as unit:
         unit.catalog.ensure_model(Model(MODEL, "olga", "", (), clock.now()))
         for number in (1, 2, 3):
