@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from controlplane.errors import ControlPlaneError, LeaseLost
+from controlplane.errors import LeaseLost
 from controlplane.services.ports import Clock
 from controlplane.storage.unit_of_work import Storage
 
@@ -62,5 +62,5 @@ class Lease:
                     unit.environments.renew(self.environment, self.model, self.token, expires_at)
             except LeaseLost:
                 return  # the next guarded write of whoever acts under this lease says so
-            except ControlPlaneError:
+            except Exception:  # a database that went away may come back before the lease is over
                 _log.exception("lease could not be renewed; trying again")
