@@ -46,7 +46,7 @@ def rest(at: Installation, view: ChangeView, seconds: float = 60) -> ChangeView:
         seen = at.show(view)
         if seen.request.state not in (ChangeState.APPLYING, ChangeState.UNDOING):
             return seen
-        time.sleep(0.005)
+        time.sleep(0.2)  # rarely: the worker is in this process too
     raise AssertionError(f"change {view.request.id} did not rest in {seconds} s")
 
 
@@ -98,14 +98,14 @@ def test_acceptance_6_a_rollback_to_a_warm_version_costs_little_besides_tritons_
         for _ in range(5):
             up = rest(at, at.start(at.propose("warm", versions=(2,), acknowledge=("rolled_back",))))
             assert (up.request.state, at.served("warm")) == (ChangeState.APPLIED, [1, 2]), up.request.message
-            asked = time.monotonic()
+            asked = at.clock.now()
             back = rest(at, at.changes.rollback(at["author"], ENV, "warm", to=1, reason="it was better"))
-            took = time.monotonic() - asked
             assert (back.request.state, at.answer("warm"), at.served("warm")) == (ChangeState.APPLIED, 2.0, [1])
             assert effects(back) == ["write_config", "load"]
             begun, ended = back.journal[-1].started_at, back.journal[-1].finished_at
             assert ended is not None
+            assert back.request.finished_at is not None
             assert (ended - begun).total_seconds() < 1
-            own.append(took - (ended - begun).total_seconds())
+            own.append((back.request.finished_at - asked - (ended - begun)).total_seconds())
     print("the rollback's own time: " + ", ".join(f"{seconds * 1000:.0f} ms" for seconds in sorted(own)))
     assert min(own) < 1  # what it is on a machine of its own is for the benchmark to say
