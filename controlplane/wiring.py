@@ -172,7 +172,7 @@ class Connections:
         )
         repository = Path(spec.repository)
         keeper = None if spec.home is None else ServerKeeper(Path(spec.home), repository, server.alive)
-        return Target(spec, server, LocalRepository(repository, repository.parent / "staging"), keeper)
+        return Target(spec, server, LocalRepository(repository), keeper)
 
     def _secret(self, name: str) -> str:
         """A secret of the settings, or the content of the file of that name."""

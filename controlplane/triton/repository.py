@@ -60,21 +60,18 @@ def _on_disk(
 class LocalRepository:
     """The `ModelRepository` of services/ports.py over `root`.
 
-    `staging` lies on the same file system as `root`, and not below it. The lock files are in `locks` beside `root`.
+    Staging and lock files lie beside `root`, in a directory of this repository's own: `.tritonctl-NAME/` with `staging/`
+    and `locks/`. Links in `root` are followed once, here, so that every name of a repository finds the same locks.
     Safe to share between threads; two writers of one model are kept apart by `fence`. Beyond what the port says, methods
     raise RepositoryFailed.
     """
 
-    def __init__(self, root: Path, staging: Path) -> None:
-        self.root = root.absolute()
-        self.staging = staging.absolute()
-        self._locks = self.root.parent / "locks"
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        beside = self.root.parent / f".tritonctl-{self.root.name}"
+        self.staging = beside / "staging"
+        self._locks = beside / "locks"
         self._reader = Reader()
-        if self.staging.is_relative_to(self.root):
-            raise SettingsInvalid(
-                f"the staging directory {staging} lies in the model repository {root}, where Triton would see it",
-                hint="choose a directory beside the repository",
-            )
 
     @_on_disk
     def observe(self, model: str) -> ModelFiles:
@@ -165,7 +162,7 @@ class LocalRepository:
         if self.staging.stat().st_dev != self.root.stat().st_dev:
             raise SettingsInvalid(
                 f"the staging directory {self.staging} is on another file system than {self.root}",
-                hint="nothing can be renamed from one to the other; choose one on the same file system",
+                hint="nothing can be renamed from one to the other: mount the directory that holds the repository",
             )
         stage = self.staging / f"{_PREFIX}{uuid.uuid4().hex}"
         stage.mkdir(mode=0o700)

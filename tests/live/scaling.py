@@ -67,5 +67,5 @@ class Site:
 
 def open_site(live: LiveTriton, base: Path) -> Site:
     server = TritonServer(live.grpc, metrics_url=live.metrics, key=("admin-key", ADMIN_KEY), log=live.process.log)
-    repository = LocalRepository(live.repository, live.repository.parent / "staging")
+    repository = LocalRepository(live.repository)
     return Site(live, server, repository, ObjectArtifactStore.local(base / "artifacts"))

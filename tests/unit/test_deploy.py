@@ -53,7 +53,7 @@ def test_worker_and_triton_see_the_repository_at_the_same_path_and_only_the_work
 
 
 def test_staging_lies_on_the_volume_of_the_repository(compose: dict[str, Any]) -> None:
-    """`<repository>/../staging` is where versions are made before they are renamed in."""
+    """`<repository>/../.tritonctl-models/staging` is where versions are made before they are renamed in."""
     mounted = {volume.split(":")[1] for volume in compose["services"]["worker"]["volumes"]}
 
     assert str(Path("/srv/triton/models").parent) in mounted

@@ -17,4 +17,4 @@ def store(tmp_path: Path) -> ObjectArtifactStore:
 @pytest.fixture
 def repository(tmp_path: Path) -> LocalRepository:
     (tmp_path / "models").mkdir()
-    return LocalRepository(tmp_path / "models", tmp_path / "staging")
+    return LocalRepository(tmp_path / "models")

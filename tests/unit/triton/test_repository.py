@@ -13,7 +13,7 @@ import pytest
 
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.servers import ModelFiles
-from controlplane.errors import NameInvalid, RepositoryFailed, SettingsInvalid
+from controlplane.errors import NameInvalid, OperationTimedOut, RepositoryFailed, SettingsInvalid
 from controlplane.services.ports import ModelRepository
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.triton.directory import newest_ns
@@ -189,17 +189,48 @@ def test_names_that_reach_elsewhere_are_refused_by_every_method(
 
 
 def test_a_place_for_staging_that_cannot_work_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match="where Triton would see it"):
-        LocalRepository(tmp_path, tmp_path / "staging")
     (tmp_path / "models").mkdir()
     elsewhere = Path("/dev/shm") / f"tritonctl-test-{os.getpid()}"
     if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is only one file system")
+    elsewhere.mkdir()
     try:
+        (tmp_path / ".tritonctl-models").mkdir()
+        (tmp_path / ".tritonctl-models/staging").symlink_to(elsewhere)
         with pytest.raises(SettingsInvalid, match="on another file system"):
-            LocalRepository(tmp_path / "models", elsewhere).write_config("m", CONFIG)
+            LocalRepository(tmp_path / "models").write_config("m", CONFIG)
     finally:
         elsewhere.rmdir()
+
+
+def test_repositories_side_by_side_share_neither_locks_nor_staging(tmp_path: Path) -> None:
+    prod, canary = (LocalRepository(tmp_path / name) for name in ("prod", "canary"))
+    for repository in (prod, canary):
+        repository.root.mkdir()
+    with prod.fence("m", 500, wait_seconds=1), canary.fence("m", 3, wait_seconds=1):
+        prod.write_config("m", CONFIG)
+        canary.write_config("m", CONFIG)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".tritonctl-canary",
+        ".tritonctl-prod",
+        "canary",
+        "prod",
+    ]
+    assert (prod.staging, canary.staging) == (
+        tmp_path / ".tritonctl-prod/staging",
+        tmp_path / ".tritonctl-canary/staging",
+    )
+
+
+def test_every_name_of_a_repository_finds_the_same_locks(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "models")
+    with (
+        LocalRepository(tmp_path / "models").fence("m", 2, wait_seconds=1),
+        pytest.raises(OperationTimedOut),
+        LocalRepository(tmp_path / "x/../link").fence("m", 3, wait_seconds=0),
+    ):
+        raise AssertionError("two were inside")
 
 
 def test_a_disk_that_refuses_is_an_error_of_ours_and_leaves_nothing(
@@ -237,7 +268,7 @@ def test_only_old_remnants_of_our_own_are_cleaned(repository: LocalRepository) -
 
 
 def write_for_ever(base: Path, manifests: list[Manifest]) -> None:
-    repository = LocalRepository(base / "models", base / "staging")
+    repository = LocalRepository(base / "models")
     store = ObjectArtifactStore.local(base / "artifacts")
     while True:
         for manifest in manifests:
