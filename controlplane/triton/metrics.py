@@ -1,10 +1,12 @@
 # Reading a Triton server's Prometheus metrics.
 from __future__ import annotations
 
+import math
 import re
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException, IncompleteRead
 
 from controlplane.errors import ServerUnreachable
 
@@ -25,15 +27,17 @@ class Sample:
 
 
 def fetch(url: str, *, deadline_seconds: float) -> str:
-    """The text at `url`. Raises ServerUnreachable."""
+    """The text at `url`, empty when what answers there does not speak HTTP. Raises ServerUnreachable."""
     try:
         with _DIRECT.open(url, timeout=deadline_seconds) as response:
             data: bytes = response.read(_MAX_BYTES)
-    except (OSError, ValueError) as error:  # ValueError: an address without a scheme
+    except (OSError, ValueError, IncompleteRead) as error:  # ValueError: an address without a scheme
         raise ServerUnreachable(
             f"the metrics at {url} cannot be read: {error}",
             hint="check the server's metrics address; Triton serves them unless it runs with --allow-metrics=false",
         ) from None
+    except HTTPException:  # such as a server's gRPC port
+        return ""
     return data.decode(errors="replace")
 
 
@@ -41,9 +45,14 @@ def samples(text: str, name: str) -> Iterator[Sample]:
     """The samples of one metric; lines that are not understood are passed over."""
     for line in text.splitlines():
         match = _SAMPLE.fullmatch(line) if line.startswith(name) else None
-        if match is not None and match[1] == name:
-            labels = {key: re.sub(r"\\.", _unescape, value) for key, value in _LABEL.findall(match[2] or "")}
-            yield Sample(name, labels, float(match[3]))
+        if match is None or match[1] != name:
+            continue
+        try:
+            value = float(match[3])
+        except ValueError:
+            continue
+        labels = {key: re.sub(r"\\.", _unescape, found) for key, found in _LABEL.findall(match[2] or "")}
+        yield Sample(name, labels, value)
 
 
 def probed_instances(text: str, model: str, version: int) -> dict[str, int] | None:
@@ -52,7 +61,9 @@ def probed_instances(text: str, model: str, version: int) -> dict[str, int] | No
     found = {
         sample.labels.get("instance", ""): int(sample.value)
         for sample in samples(text, PROBES)
-        if sample.labels.get("model") == model and sample.labels.get("version") == str(version)
+        if sample.labels.get("model") == model
+        and sample.labels.get("version") == str(version)
+        and math.isfinite(sample.value)
     }
     return found or None
 
