@@ -7,12 +7,12 @@ from datetime import datetime
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
-from controlplane.domain.environments import Deployment
+from controlplane.domain.environments import UNOBSERVED, Deployment
 from controlplane.domain.policies import Policy, stricter
 from controlplane.domain.times import format_instant
 
 ROLLED_BACK = "rolled_back"
-"""In `acknowledged`: the author knows that this content was rolled back before."""
+"""In a plan's `acknowledged`: the author knows that this content was rolled back before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,13 @@ def blockers(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], 
     if at.now >= request.expires_at:
         found.append(Blocker("expired", f"it expired at {format_instant(request.expires_at)}"))
     found += _base(request, plan, at)
-    if request.kind is ChangeKind.CHANGE and at.deployment.drift:
-        found.append(
-            Blocker("drift", f"drift was observed ({'; '.join(at.deployment.drift)}): reconcile or roll back first")
-        )
+    drift = [text for text in at.deployment.drift if not text.startswith(UNOBSERVED)]
+    if request.kind is ChangeKind.CHANGE and drift:
+        found.append(Blocker("drift", f"drift was observed ({'; '.join(drift)}): reconcile or roll back first"))
     if (
         request.kind is ChangeKind.CHANGE
         and plan.desired.digest in at.rolled_back
-        and ROLLED_BACK not in request.acknowledged
+        and ROLLED_BACK not in plan.acknowledged
     ):
         found.append(
             Blocker("rolled_back", "this content was rolled back before: propose it with --acknowledge rolled_back")
@@ -101,9 +100,13 @@ def counted(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
     return tuple(names)
 
 
-def needed(request: ChangeRequest, at: Situation) -> int:
-    """Approvals that it takes: the stricter of the bound and the live policy."""
-    if request.kind is ChangeKind.ROLLBACK:
+def needed(request: ChangeRequest, plan: Plan, at: Situation) -> int:
+    """Approvals that it takes: the stricter of the bound and the live policy.
+
+    A rollback that ends the service, or that goes to what was rolled back from before, needs those of a change.
+    """
+    ends = plan.desired.config is None and plan.desired.digest != plan.base_digest
+    if request.kind is ChangeKind.ROLLBACK and not ends and plan.desired.digest not in at.rolled_back:
         return max(at.bound.rollback_approvals, at.live.rollback_approvals)
     return max(at.bound.approvals, at.live.approvals)
 
@@ -135,7 +138,7 @@ def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
                 f"tritonctl change replan {request.id}",
             )
         )
-    have, want = counted(request, plan, approvals, at), needed(request, at)
+    have, want = counted(request, plan, approvals, at), needed(request, plan, at)
     if len(have) < want:
         by = f" (by {', '.join(have)})" if have else ""
         lost = sorted({a.principal for a in approvals if a.plan_digest == plan.digest} - set(have))

@@ -81,7 +81,7 @@ class GateResult:
 class Plan:
     """The exact work that is approved. `diff` and `gates` explain it and are not part of its digest.
 
-    What the digest covers: reason, target selector and wave rule, base and desired revision digests, reload class, gate
+    What the digest covers: reason, what is acknowledged, target selector and wave rule, base and desired revision digests, reload class, gate
     definitions, digests of evidence, and the policy clauses that apply.
     """
 
@@ -99,6 +99,8 @@ class Plan:
     notes: tuple[str, ...]
     made_by: str
     made_at: datetime
+    acknowledged: tuple[str, ...] = ()
+    """Codes of blockers that the author knows of: the approvers see them, and the digest covers them."""
 
     @cached_property
     def digest(self) -> str:
@@ -115,6 +117,7 @@ class Plan:
                 "gates": gates,
                 "evidence": [],
                 "policy": self.clauses,
+                "acknowledged": list(self.acknowledged),
             }
         )
 
@@ -151,6 +154,8 @@ class ChangeRequest:
     message: str = ""
     finished_at: datetime | None = None
     proofs: tuple[JsonObject, ...] = field(default=())
+    found: JsonObject | None = None
+    """What a first change found in the repository, unmanaged: see `Found`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,9 @@ class Environment:
 class ServerSpec:
     """How to reach one tritonserver and its repository.
 
-    `repository` and `staging` are directories that the worker can write. `admin_key` names the settings entry or file
-    that holds the restricted-protocol key, never the key itself. `home` is set for a server that we launched: the
-    directory with its state file.
+    `repository` is a directory that the worker can write, and so is the one that holds it. `admin_key` names the settings
+    secret or file that holds the restricted-protocol key, never the key itself. `home` is set for a server that we
+    launched: the directory with its state file.
     """
 
     name: str
@@ -88,6 +88,10 @@ class ServerSpec:
 class Direction(StrEnum):
     FORWARD = "forward"
     BACK = "back"
+
+
+UNOBSERVED = "cannot be observed"
+"""How a line of a deployment's drift begins when the server could not be looked at: no drift is known then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from controlplane.domain.access import Role
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.times import format_instant
 from controlplane.errors import PolicyInvalid
@@ -56,6 +57,11 @@ class Policy:
         unknown = sorted(set(self.gates) - set(GATES))
         if unknown:
             raise PolicyInvalid(f"unknown gate {unknown[0]!r}", hint=f"the gates are {', '.join(sorted(GATES))}")
+        strange = sorted(set(self.approver_roles) - {role.value for role in Role})
+        if strange:
+            raise PolicyInvalid(
+                f"unknown role {strange[0]!r}", hint=f"the roles are {', '.join(role.value for role in Role)}"
+            )
         if self.approvals and not self.approver_roles:
             raise PolicyInvalid("approvals are needed, but no role may approve")
         for window in self.freeze_windows:
@@ -140,4 +146,6 @@ def _moment(value: Json) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise PolicyInvalid(f"{value!r} is not a moment", hint="write it like 2026-12-24T00:00:00Z, with an offset")
+    if not 1970 <= moment.year < 9999:
+        raise PolicyInvalid(f"{value!r} is too far away", hint="use a year from 1970 to 9998")
     return moment.astimezone(UTC)

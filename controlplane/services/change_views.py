@@ -38,7 +38,7 @@ def view(unit: UnitOfWork, request: ChangeRequest, now: datetime) -> ChangeView:
         direction=at.deployment.direction if active else None,
         approvals=approvals,
         counted=counted(request, plan, approvals, at),
-        needed=needed(request, at),
+        needed=needed(request, plan, at),
         blockers=blockers(request, plan, approvals, at) if request.state is ChangeState.OPEN else (),
         journal=tuple(unit.changes.journal(request.id)),
     )

@@ -3,20 +3,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controlplane.domain.access import SYSTEM, Permission, Principal
+from controlplane.domain.access import SYSTEM, Permission, Principal, PrincipalKind
 from controlplane.domain.audit import Action, AuditFact
-from controlplane.domain.blockers import Blocker, blockers
+from controlplane.domain.blockers import Blocker, blockers, needed
 from controlplane.domain.canonical import Json
 from controlplane.domain.changes import (
     Approval,
-    ChangeKind,
     ChangeRequest,
     ChangeState,
     Plan,
     ReviewState,
 )
 from controlplane.domain.environments import Deployment, Direction
-from controlplane.domain.policies import Policy
 from controlplane.errors import (
     ChangeBlocked,
     Conflict,
@@ -84,7 +82,7 @@ class ChangeService:
         with self._storage.read() as unit:
             request = self._open(unit, change)
             plan = unit.changes.plan(request)
-        if edits is not None and not _is_edit_of(edits, request):
+        if edits is not None and not edits.is_of(request):
             raise InvalidInput(
                 f"change {change} is a {request.kind.value} of {request.model!r} in {request.environment!r}: "
                 "an edit cannot make it another",
@@ -92,7 +90,9 @@ class ChangeService:
             )
         draft = self._planner.again(request, plan, edits)
         with self._storage.write() as unit:
-            request = self._open(unit, change)
+            request = self._still_open(unit, change)
+            if request.plan_number != plan.number:
+                raise Conflict(f"change {change} was planned anew meanwhile", hint=f"tritonctl change show {change}")
             policy = unit.environments.get(request.environment).policy
             now = self._clock.now()
             number = request.plan_number + 1
@@ -103,7 +103,6 @@ class ChangeService:
                 reason=draft.reason,
                 hypothesis=request.hypothesis if edits is None else edits.hypothesis,
                 expected_effect=request.expected_effect if edits is None else edits.expected_effect,
-                acknowledged=list(request.acknowledged if edits is None else edits.acknowledge),
                 expires_at=now + timedelta(hours=policy.expires_after_hours),
             )
             new = draft.plan(change, number, principal.name, now)
@@ -117,12 +116,13 @@ class ChangeService:
         """Propose to go back to an accepted revision (by default the last one that is not what was rolled back from),
         and apply it at once where the policy needs no approval. Pre-empts an active change of the same model."""
         self._access.require(principal, Permission.CHANGE_ROLLBACK)
-        request, policy = self._propose(principal, Proposal(environment, model, reason, rollback=True, revision=to))
-        if policy.rollback_approvals > 0:
+        request, wanted = self._propose(principal, Proposal(environment, model, reason, rollback=True, revision=to))
+        if wanted > 0:
             return self.show(principal, request.id)
         return self._apply(principal, request.id)
 
-    def _propose(self, principal: Principal, proposal: Proposal) -> tuple[ChangeRequest, Policy]:
+    def _propose(self, principal: Principal, proposal: Proposal) -> tuple[ChangeRequest, int]:
+        """The new request and how many approvals it needs."""
         """The new request, and the policy that it is under."""
         draft = self._planner.draft(proposal)
         with self._storage.write() as unit:
@@ -144,7 +144,6 @@ class ChangeService:
                     created_at=now,
                     expires_at=now + timedelta(hours=policy.expires_after_hours),
                     plan_number=1,
-                    acknowledged=proposal.acknowledge,
                 )
             )
             plan = draft.plan(request.id, 1, principal.name, now)
@@ -163,7 +162,7 @@ class ChangeService:
                     "reason": proposal.reason,
                 },
             )
-            return request, policy
+            return request, needed(request, plan, situation(unit, request, plan, now))
 
     # decide
 
@@ -199,6 +198,7 @@ class ChangeService:
         ):
             self._refuse(principal, request, "not_author", f"only {request.author} or an admin withdraws it")
         with self._storage.write() as unit:
+            self._locked(unit, change)
             request = self._close(unit, change, ChangeState.WITHDRAWN, f"withdrawn by {principal.name}")
             self._audit(unit, principal, Action.CHANGE_WITHDRAWN, request, {})
             return self._view(unit, request)
@@ -218,7 +218,7 @@ class ChangeService:
     def _apply(self, principal: Principal, change: int, break_glass: str | None = None) -> ChangeView:
         try:
             with self._storage.write() as unit:
-                request = unit.changes.get(change)
+                request = self._locked(unit, change)
                 if break_glass is not None:
                     request = self._break_glass(unit, principal, request, break_glass)
                 plan = unit.changes.plan(request)
@@ -273,6 +273,8 @@ class ChangeService:
         if principal.name in (request.author, request.last_editor, *(entry.actor.name for entry in broken)):
             self._refuse(principal, request, "own_review", "the review is closed by someone else")
         with self._storage.write() as unit:
+            if self._locked(unit, change).review is not ReviewState.OPEN:
+                raise Conflict(f"the review of change {change} was closed meanwhile")
             unit.changes.edit(change, review=ReviewState.CLOSED.value)
             self._audit(unit, principal, Action.REVIEW_CLOSED, request, {"comment": comment})
             return self._view(unit, unit.changes.get(change))
@@ -286,8 +288,12 @@ class ChangeService:
         self._access.require(principal, Permission.CHANGE_APPLY)
         if decision not in DECISIONS:
             raise InvalidInput(f"{decision!r} is no decision", hint=f"one of {', '.join(DECISIONS)}")
+        if decision in ("accept", "restart") and principal.kind is not PrincipalKind.PERSON:
+            with self._storage.read() as unit:
+                request = unit.changes.get(change)
+            self._refuse(principal, request, "not_a_person", "what cannot be verified is for a person to decide")
         with self._storage.write() as unit:
-            request = unit.changes.get(change)
+            request = self._locked(unit, change)
             if request.state not in (ChangeState.PAUSED, ChangeState.STUCK):
                 raise TransitionIllegal(
                     f"change {change} is {request.state.value}: there is nothing to resume",
@@ -322,7 +328,8 @@ class ChangeService:
             due = unit.changes.expired(self._clock.now())
         for request in due:
             with self._storage.write() as unit:
-                if unit.changes.get(request.id).state is ChangeState.OPEN:
+                now = self._locked(unit, request.id)
+                if now.state is ChangeState.OPEN and now.expires_at <= self._clock.now():
                     closed = self._close(unit, request.id, ChangeState.EXPIRED, "nobody applied it in time")
                     unit.audit.append(
                         AuditFact(
@@ -344,8 +351,18 @@ class ChangeService:
             )
         return request
 
+    def _locked(self, unit: UnitOfWork, change: int) -> ChangeRequest:
+        """The request as nobody else can change it any more: what is decided on it is decided on this state and plan."""
+        request = unit.changes.get(change)
+        unit.environments.lock(request.environment, request.model)
+        return unit.changes.lock(change)
+
+    def _still_open(self, unit: UnitOfWork, change: int) -> ChangeRequest:
+        self._locked(unit, change)
+        return self._open(unit, change)
+
     def _voted(self, unit: UnitOfWork, change: int, plan_digest: str) -> ChangeRequest:
-        request = self._open(unit, change)
+        request = self._still_open(unit, change)
         current = unit.changes.plan(request).digest
         if plan_digest != current:
             raise PreconditionFailed(
@@ -363,24 +380,10 @@ class ChangeService:
             self._audit(unit, principal, Action.CHANGE_REFUSED, request, {"reason": reason})
         raise PermissionDenied(f"{principal.name!r} may not do this to change {request.id}: {message}")
 
-    def _audit(
-        self,
-        unit: UnitOfWork,
-        principal: Principal,
-        action: Action,
-        request: ChangeRequest,
-        details: dict[str, Json],
+    def _audit(  # noqa: PLR0917
+        self, unit: UnitOfWork, principal: Principal, action: Action, request: ChangeRequest, details: dict[str, Json]
     ) -> None:
         unit.audit.append(AuditFact(principal.actor, action, _subjects(request), details))
-
-
-def _is_edit_of(edits: Proposal, request: ChangeRequest) -> bool:
-    return (edits.environment, edits.model, edits.reconcile, edits.rollback) == (
-        request.environment,
-        request.model,
-        request.kind is ChangeKind.RECONCILE,
-        request.kind is ChangeKind.ROLLBACK,
-    )
 
 
 def _subjects(request: ChangeRequest) -> dict[str, str]:
@@ -388,9 +391,8 @@ def _subjects(request: ChangeRequest) -> dict[str, str]:
 
 
 def _blocked(request: ChangeRequest, found: tuple[Blocker, ...]) -> ChangeBlocked:
-    listed: list[dict[str, str]] = [{"code": b.code, "message": b.message} for b in found]
     return ChangeBlocked(
         f"change {request.id} may not be applied: " + "; ".join(b.message for b in found),
         hint=f"tritonctl change show {request.id}",
-        details={"blockers": [dict(item) for item in listed]},
+        details={"blockers": [{"code": b.code, "message": b.message} for b in found]},
     )

@@ -100,7 +100,8 @@ class Courier:
     def _waits(self, unit: UnitOfWork, entry: AuditEntry) -> bool:
         """Whether policy asks for approvals of the change; it is told even if they were given meanwhile."""
         request = unit.changes.get(int(entry.subjects["change"]))
-        return needed(request, situation(unit, request, unit.changes.plan(request), self._clock.now())) > 0
+        plan = unit.changes.plan(request)
+        return needed(request, plan, situation(unit, request, plan, self._clock.now())) > 0
 
     def _record(self, webhook: Webhook, token: int, seq: int, told: Letter, outcome: Outcome) -> None:
         now = self._clock.now()

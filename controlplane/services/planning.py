@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from controlplane.domain.blockers import ROLLED_BACK
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Version
 from controlplane.domain.changes import ChangeKind, ChangeRequest, GateResult, Plan
@@ -46,6 +47,15 @@ class Proposal:
     rollback: bool = False
     revision: int | None = None
 
+    def is_of(self, request: ChangeRequest) -> bool:
+        """Whether it can be an edit of that request: an edit cannot make a change another."""
+        return (self.environment, self.model, self.reconcile, self.rollback) == (
+            request.environment,
+            request.model,
+            request.kind is ChangeKind.RECONCILE,
+            request.kind is ChangeKind.ROLLBACK,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -61,6 +71,7 @@ class Draft:
     diff: tuple[FieldChange, ...]
     gates: tuple[GateResult, ...]
     notes: tuple[str, ...]
+    acknowledged: tuple[str, ...] = ()
 
     def plan(self, change: int, number: int, made_by: str, now: datetime) -> Plan:
         return Plan(
@@ -78,6 +89,7 @@ class Draft:
             notes=self.notes,
             made_by=made_by,
             made_at=now,
+            acknowledged=self.acknowledged,
         )
 
 
@@ -110,6 +122,9 @@ class Planner:
         change."""
         if not wish.reason.strip():
             raise InvalidInput("a change needs a reason", hint="--reason 'what for'")
+        for word in wish.acknowledge:
+            if word != ROLLED_BACK:
+                raise InvalidInput(f"{word!r} cannot be acknowledged", hint=f"--acknowledge {ROLLED_BACK}")
         base = self._read(wish)
         if wish.rollback:
             assert base.target is not None
@@ -122,7 +137,8 @@ class Planner:
                 f"{wish.model!r} in {wish.environment!r} is already like this: nothing would change",
                 hint=f"tritonctl deployment show {wish.model} --env {wish.environment}",
             )
-        return self._finish(ChangeKind.CHANGE, wish.reason, base, desired, notes)
+        draft = self._finish(ChangeKind.CHANGE, wish.reason, base, desired, notes)
+        return replace(draft, acknowledged=tuple(sorted(set(wish.acknowledge))))
 
     def again(self, request: ChangeRequest, plan: Plan, edits: Proposal | None) -> Draft:
         """The plan of the same request on the current base: with edits as if it were asked anew, else the same content."""
@@ -131,7 +147,7 @@ class Planner:
         reason = edits.reason if edits is not None else request.reason
         base = self._read(Proposal(request.environment, request.model, reason))
         desired = base.content if request.kind is ChangeKind.RECONCILE else plan.desired
-        return self._finish(request.kind, reason, base, desired, plan.notes)
+        return replace(self._finish(request.kind, reason, base, desired, ()), acknowledged=plan.acknowledged)
 
     def _read(self, wish: Proposal) -> _Base:
         with self._storage.read() as unit:
@@ -320,6 +336,10 @@ def _other(unit: UnitOfWork, wish: Proposal) -> RevisionContent | None:
 
 def _target(unit: UnitOfWork, deployment: Deployment, content: RevisionContent, number: int | None) -> RevisionContent:
     """The content of the revision to go back to."""
+    if deployment.revision == 0 and deployment.active_change is None:
+        raise Conflict(
+            f"{deployment.model!r} in {deployment.environment!r} was never deployed: there is nothing to roll back"
+        )
     if number == 0:
         return NOTHING
     if number is not None:

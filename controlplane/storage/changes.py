@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ForeignKeyConstraint, Index, String, Text, select, update
+from sqlalchemy import ForeignKeyConstraint, Index, String, Text, and_, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controlplane.domain.canonical import JsonObject
@@ -23,7 +23,7 @@ from controlplane.domain.changes import (
 )
 from controlplane.domain.converge import Effect
 from controlplane.domain.environments import Direction, RevisionContent
-from controlplane.errors import Conflict, ControlPlaneError, LoadUnknown, NotFound
+from controlplane.errors import Conflict, ControlPlaneError, LoadFailed, LoadUnknown, NotFound
 from controlplane.storage.types import Base, CanonicalJson, UtcDateTime
 
 
@@ -49,6 +49,7 @@ class ChangeRow(Base):
     message: Mapped[str] = mapped_column(Text)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     proofs: Mapped[list[JsonObject]] = mapped_column(CanonicalJson)
+    found: Mapped[JsonObject | None] = mapped_column(CanonicalJson)
 
 
 class PlanRow(Base):
@@ -69,6 +70,7 @@ class PlanRow(Base):
     notes: Mapped[list[str]] = mapped_column(CanonicalJson)
     made_by: Mapped[str] = mapped_column(String(100))
     made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    acknowledged: Mapped[list[str]] = mapped_column(CanonicalJson, server_default="[]")
 
 
 class ApprovalRow(Base):
@@ -140,6 +142,12 @@ class ChangeStore:
             raise NotFound(f"there is no change {change}", hint="tritonctl change list")
         return _request(row)
 
+    def lock(self, change: int) -> ChangeRequest:
+        """`get`, and no other transaction changes the request before this one ends; the deployment is locked first."""
+        request = self.get(change)
+        row = self._session.get_one(ChangeRow, request.id, populate_existing=True, with_for_update=True)
+        return _request(row)
+
     def list(
         self,
         *,
@@ -209,6 +217,7 @@ class ChangeStore:
                 notes=list(plan.notes),
                 made_by=plan.made_by,
                 made_at=plan.made_at,
+                acknowledged=list(plan.acknowledged),
             )
         )
         self._session.flush()
@@ -241,8 +250,8 @@ class ChangeStore:
 
     def rolled_back_digests(self, environment: str, model: str) -> frozenset[str]:
         """Digests of the contents that an applied rollback went back from."""
-        rows = self._session.scalars(
-            select(PlanRow.base_digest)
+        rows = self._session.execute(
+            select(PlanRow.base_digest, PlanRow.desired)
             .join(ChangeRow, (ChangeRow.id == PlanRow.change_id) & (ChangeRow.plan_number == PlanRow.number))
             .where(
                 ChangeRow.environment == environment,
@@ -251,7 +260,8 @@ class ChangeStore:
                 ChangeRow.state == ChangeState.APPLIED.value,
             )
         )
-        return frozenset(rows)
+        # A rollback to what was accepted already only pre-empted a change: nothing accepted was left behind.
+        return frozenset(base for base, desired in rows if RevisionContent.from_json(desired).digest != base)
 
     def start(self, entry: JournalEntry) -> int:
         """Journal an effect that is about to happen; returns its id."""
@@ -282,14 +292,22 @@ class ChangeStore:
         )
 
     def unresolved_load(self, server: str, model: str) -> bool:
-        """Whether Triton may still be loading this model because of us: the last load has no known end, and the server
-        was not killed since."""
+        """Whether Triton may still be loading this model because of us: the last load that reached it has no known end,
+        and the server was not killed since.
+
+        A load that was never sent (no server, no lease, no fence) tells nothing, nor does a kill that failed.
+        """
+        sent = or_(JournalRow.error_code.is_(None), JournalRow.error_code.in_([LoadUnknown.code, LoadFailed.code]))
+        killed = and_(JournalRow.finished_at.is_not(None), JournalRow.error_code.is_(None))
         last = self._session.scalars(
             select(JournalRow)
             .where(
                 JournalRow.server == server,
                 JournalRow.model == model,
-                JournalRow.effect.in_([Effect.LOAD.value, Effect.KILL_SERVER.value]),
+                or_(
+                    and_(JournalRow.effect == Effect.LOAD.value, sent),
+                    and_(JournalRow.effect == Effect.KILL_SERVER.value, killed),
+                ),
             )
             .order_by(JournalRow.id.desc())
             .limit(1)
@@ -324,6 +342,7 @@ def _request(row: ChangeRow) -> ChangeRequest:
         message=row.message,
         finished_at=row.finished_at,
         proofs=tuple(row.proofs),
+        found=row.found,
     )
 
 
@@ -343,6 +362,7 @@ def _plan(row: PlanRow) -> Plan:
         notes=tuple(row.notes),
         made_by=row.made_by,
         made_at=row.made_at,
+        acknowledged=tuple(row.acknowledged),
     )
 
 

@@ -130,6 +130,7 @@ def upgrade() -> None:
         sa.Column("notes", sa.Text(), nullable=False),
         sa.Column("made_by", sa.String(length=100), nullable=False),
         sa.Column("made_at", sa.String(27), nullable=False),
+        sa.Column("acknowledged", sa.Text(), server_default="[]", nullable=False),
         sa.ForeignKeyConstraint(["change_id"], ["changes.id"], name="fk_plans_change_id"),
         sa.PrimaryKeyConstraint("change_id", "number", name="pk_plans"),
     )

@@ -5,8 +5,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,20 +18,9 @@ from controlplane.storage.database import Database, create_database
 from controlplane.storage.migrate import upgrade
 from controlplane.storage.unit_of_work import Storage
 from controlplane.triton.onnx_graph import OnnxInspector
+from tests.store.clock import SteppingClock
+from tests.store.house import House, furnished
 from tests.store.postgres import PostgresMissing, PostgresServer, postgres_server
-
-NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
-
-
-@dataclass
-class SteppingClock:
-    """A clock that tells a new second every time it is asked."""
-
-    instant: datetime = field(default=NOON)
-
-    def now(self) -> datetime:
-        self.instant += timedelta(seconds=1)
-        return self.instant
 
 
 @pytest.fixture
@@ -144,3 +131,9 @@ def blobs(tmp_path: Path) -> Callable[[], set[str]]:
         return {f"sha256:{path.name}" for path in found}
 
     return look
+
+
+@pytest.fixture
+def house(storage: Storage, clock: SteppingClock, tmp_path: Path) -> Iterator[House]:
+    with furnished(storage, clock, tmp_path) as house:
+        yield house

@@ -8,7 +8,7 @@ from controlplane.domain.audit import AuditEntry
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Version
 from controlplane.storage.unit_of_work import Storage
-from tests.store.conftest import NOON
+from tests.store.clock import NOON
 
 ALICE = Principal(1, "alice", PrincipalKind.PERSON, frozenset({Role.OPERATOR}), NOON)
 ADMIN = Principal(2, "ada", PrincipalKind.PERSON, frozenset({Role.ADMIN}), NOON)

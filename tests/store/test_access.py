@@ -21,7 +21,7 @@ from controlplane.errors import (
 )
 from controlplane.services.access import AccessService
 from controlplane.storage.unit_of_work import Storage
-from tests.store.conftest import SteppingClock
+from tests.store.clock import SteppingClock
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from controlplane.storage.triggers import audit_triggers_lifted, missing_audit_t
 from controlplane.storage.unit_of_work import Storage
 from tests.store.audit_forgery import Forgery
 from tests.store.audit_writer import append_many, committed
-from tests.store.conftest import SteppingClock
+from tests.store.clock import SteppingClock
 
 BOB = Actor("bob", PrincipalKind.PERSON)
 READER = Principal(7, "bob", PrincipalKind.PERSON, frozenset({Role.VIEWER}), datetime(2026, 11, 22, tzinfo=UTC))

@@ -21,7 +21,7 @@ from controlplane.storage.checkpoint_files import CheckpointFiles
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import Storage
 from tests.store.audit_forgery import Forgery
-from tests.store.conftest import SteppingClock
+from tests.store.clock import SteppingClock
 
 
 @dataclass

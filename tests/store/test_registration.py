@@ -27,7 +27,7 @@ from controlplane.errors import (
 from controlplane.services.catalog import CatalogService, Registration
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.storage.unit_of_work import Storage
-from tests.store.conftest import SteppingClock
+from tests.store.clock import SteppingClock
 from tests.store.registrations import ADMIN, ALICE, PLAN, VIEWER, entries, graph, needed
 
 

@@ -24,7 +24,7 @@ from controlplane.services.ports import Poster
 from controlplane.services.webhooks import WebhookService
 from controlplane.storage.unit_of_work import Storage
 from controlplane.webhook_post import HttpPoster
-from tests.store.conftest import NOON, SteppingClock
+from tests.store.clock import NOON, SteppingClock
 from tests.store.receivers import Receiver, certificate, receiver
 
 GO = threading.Event()  # never set: nobody is asked to stop

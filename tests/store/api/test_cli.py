@@ -188,6 +188,45 @@ def test_a_repository_is_adopted_with_what_triton_would_serve(cli: Cli, model: s
     assert "version_policy" not in change["plan"]["config"]
 
 
+def test_a_bare_replan_keeps_the_wish_and_options_are_the_whole_wish(cli: Cli, model: str) -> None:
+    cli("model", "register", "double", model)
+    wish = ("--version", "1", "--config", "generated", "--set", "max_batch_size=16")
+    cli("change", "propose", "double", "-e", "prod", *wish, "--reason", "first", "--hypothesis", "faster")
+    bare = cli.json("change", "replan", "1")
+    assert isinstance(bare, dict)
+    assert (bare["plan"]["number"], bare["plan"]["config"]["max_batch_size"]) == (2, 16)
+    said = cli("change", "replan", "1", "--reason", "second", status=2)
+    assert "say the whole wish again, or replan without options" in said
+    assert cli.json("change", "show", "1")["plan"]["number"] == 2  # type: ignore[index]  # a tree
+    new = cli.json("change", "replan", "1", *wish[:-1], "max_batch_size=8", "--reason", "second")
+    assert isinstance(new, dict)
+    assert (new["plan"]["config"]["max_batch_size"], new["summary"]["reason"]) == (8, "second")
+    assert new["summary"]["hypothesis"] == "faster"
+
+
+def test_the_api_refuses_a_replan_that_would_lose_the_wish(cli: Cli, api: Api, model: str) -> None:
+    cli("model", "register", "double", model)
+    cli("change", "propose", "double", "-e", "prod", "--version", "1", "--config", "generated", "--reason", "first")
+    with api.http("author") as http:
+        answer = http.post("/v1/changes/1/plans", json={"environment": "prod", "model": "double", "reason": "second"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "input.invalid")
+        assert answer.json()["hint"] == "say the whole wish again, or replan without options"
+        answer = http.post("/v1/changes/1/plans")
+        assert (answer.status_code, answer.json()["plan"]["number"]) == (201, 2)
+
+
+def test_a_vote_prints_what_it_made_and_not_the_page_from_before(cli: Cli, model: str) -> None:
+    cli("model", "register", "double", model)
+    cli("change", "propose", "double", "-e", "prod", "--version", "1", "--config", "generated", "--reason", "first")
+    digest = cli.json("change", "show", "1")["plan"]["digest"]  # type: ignore[index]  # a tree
+    assert cli("change", "approve", "1", "--context", "approver") == (
+        f"approved change 1, plan {digest}\n1 of 1 approvals\nready: tritonctl change apply 1\n"
+    )
+    cli("change", "withdraw", "1")
+    said = cli("change", "approve", "1", "--context", "approver", status=5)
+    assert said.startswith("error [change.transition_illegal]: ")
+
+
 def test_what_cannot_be_adopted_is_named_and_the_rest_is(cli: Cli, model: str, tmp_path: Path) -> None:
     root = tmp_path / "old"
     for name, data in (("bad", b"no model"), ("good", Path(model).read_bytes())):

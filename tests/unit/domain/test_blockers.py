@@ -107,8 +107,8 @@ def test_self_approval_needs_both_policies() -> None:
 
 
 def test_the_stricter_of_bound_and_live_policy_decides() -> None:
-    assert needed(REQUEST, replace(AT, live=Policy(approvals=2))) == 2
-    assert needed(REQUEST, replace(AT, live=Policy(approvals=0))) == 1
+    assert needed(REQUEST, PLAN, replace(AT, live=Policy(approvals=2))) == 2
+    assert needed(REQUEST, PLAN, replace(AT, live=Policy(approvals=0))) == 1
     assert codes(at=replace(AT, live=Policy(approvals=1, gates=("golden",)))) == ["policy"]
 
 
@@ -141,7 +141,9 @@ def test_freeze_drift_expiry_and_gates_each_block() -> None:
 def test_content_that_was_rolled_back_needs_an_acknowledgement() -> None:
     at = replace(AT, rolled_back=frozenset({CONTENT.digest}))
     assert codes(at=at) == ["rolled_back"]
-    assert codes(replace(REQUEST, acknowledged=("rolled_back",)), at=at) == []
+    known = replace(PLAN, acknowledged=("rolled_back",))
+    assert known.digest != PLAN.digest
+    assert codes(plan=known, approvals=(vote("bob", known.digest),), at=at) == []
 
 
 def test_a_rollback_is_exempt_from_freeze_and_needs_what_the_policy_says_for_rollbacks() -> None:
