@@ -380,7 +380,7 @@ class ChangeService:
             self._audit(unit, principal, Action.CHANGE_REFUSED, request, {"reason": reason})
         raise PermissionDenied(f"{principal.name!r} may not do this to change {request.id}: {message}")
 
-    def _audit(  # noqa: PLR0917
+    def _audit(
         self, unit: UnitOfWork, principal: Principal, action: Action, request: ChangeRequest, details: dict[str, Json]
     ) -> None:
         unit.audit.append(AuditFact(principal.actor, action, _subjects(request), details))

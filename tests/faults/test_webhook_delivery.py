@@ -13,7 +13,7 @@ from controlplane.services.courier import CLAIM_SECONDS, Courier
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import Storage
 from controlplane.webhook_post import HttpPoster
-from tests.store.conftest import SteppingClock
+from tests.store.clock import SteppingClock
 from tests.store.receivers import receiver
 
 DELIVER = """
@@ -22,7 +22,7 @@ from controlplane.services.courier import Courier
 from controlplane.storage.database import create_database
 from controlplane.storage.unit_of_work import Storage
 from controlplane.webhook_post import HttpPoster
-from tests.store.conftest import SteppingClock
+from tests.store.clock import SteppingClock
 clock = SteppingClock()
 courier = Courier(Storage(create_database(sys.argv[1]), clock.now), clock, HttpPoster(60.0))
 courier.deliver(1, threading.Event())
