@@ -14,6 +14,7 @@ from controlplane.api import pages, wire
 from controlplane.api.security import Caller, Rooms
 from controlplane.domain.access import Principal
 from controlplane.domain.changes import ACTIVE, ChangeState
+from controlplane.errors import InvalidInput
 from controlplane.services.change_views import ChangeView
 from controlplane.services.planning import Proposal
 from controlplane.services.rooms import Services
@@ -49,8 +50,16 @@ def show_change(change: int, caller: Caller, rooms: Rooms) -> types.Change:
     return _change(rooms.changes.show(caller, change))
 
 
-def replan_change(change: int, body: types.NewChange | None, caller: Caller, rooms: Rooms) -> types.Change:
-    """Plans anew on the current revision and policy: the same wish, or the edited one of the body."""
+def replan_change(*, change: int, body: types.NewChange | None = None, caller: Caller, rooms: Rooms) -> types.Change:
+    """Plans anew on the current revision and policy: the same wish without a body, or the one that the body says whole.
+    Raises InvalidInput for a body that wishes nothing: it would replace the old wish by none."""
+    if body is not None and body == types.NewChange(
+        body.environment, body.model, body.reason, body.hypothesis, body.expected_effect, acknowledge=body.acknowledge
+    ):
+        raise InvalidInput(
+            "a replan with a reason says nothing of what is wished",
+            hint="say the whole wish again, or replan without options",
+        )
     edits = _proposal(body, rooms) if body is not None else None
     return _change(rooms.changes.replan(caller, change, edits))
 

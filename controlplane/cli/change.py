@@ -10,8 +10,8 @@ from clients.control.types import Change, NewChange
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, when
 from controlplane.cli.pages import RELOAD_WORDS, change_page
-from controlplane.cli.progress import watch_line
-from controlplane.cli.session import Noun, Session, confirm, pass_session, say
+from controlplane.cli.progress import interruptible, sending, watch_line
+from controlplane.cli.session import Noun, Session, at_terminal, confirm, pass_session, say
 
 _STATES = ("open", "applying", "paused", "undoing", "stuck", "applied", "undone", "rejected", "withdrawn", "expired")
 _ENDED_BADLY = {
@@ -19,6 +19,12 @@ _ENDED_BADLY = {
     "paused": "it is paused: verification cannot tell, a human decides",
     "stuck": "it is stuck",
 }
+_acknowledge = click.option(
+    "--acknowledge",
+    type=click.Choice(("rolled_back",)),
+    multiple=True,
+    help="rolled_back: apply again what was rolled back before.",
+)
 
 
 @click.group(cls=Noun)
@@ -36,7 +42,7 @@ def change() -> None:
 @click.option("--undeploy", is_flag=True, help="Serve nothing of it.")
 @click.option("--from-env", metavar="ENV", help="Take what that environment serves.")
 @click.option("--reconcile", is_flag=True, help="Bring drifted servers back to the current revision.")
-@click.option("--acknowledge", multiple=True, metavar="DIGEST", help="Apply again what was rolled back before.")
+@_acknowledge
 @click.option("--reason", required=True, help="Why; it is part of what is approved.")
 @click.option("--hypothesis", default="", help="What you believe it will do.")
 @click.option("--expected-effect", default="", help="What you will see when you are right.")
@@ -49,7 +55,7 @@ def propose(session: Session, /, apply_now: bool, wait: bool, timeout: float, **
     number = made.summary.id
     say(f"proposed change {number}: {RELOAD_WORDS.get(made.plan.reload_class, made.plan.reload_class)}")
     if apply_now:
-        finish(session, session.client.changes.apply(number), wait=wait, timeout=timeout)
+        _apply(session, number, None, wait=wait, timeout=timeout)
         return
     emit(session, made, lambda: change_page(made))
 
@@ -85,18 +91,34 @@ def show(session: Session, number: int) -> None:
 
 @change.command()
 @click.argument("number", type=int)
-@click.option("--reason", help="A new reason; with it, the options below replace the old wish.")
+@click.option("--reason", help="A new reason, along with the options below; default: the old one.")
 @click.option("--version", "versions", type=int, multiple=True, help="As for propose.")
 @click.option("--config", metavar="FILE|generated", help="As for propose.")
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="As for propose.")
 @click.option("--unset", "unsets", multiple=True, metavar="PATH", help="As for propose.")
+@_acknowledge
 @pass_session
 def replan(session: Session, /, number: int, reason: str | None, **given: Any) -> None:
-    """Plan change NUMBER anew, on what is deployed and asked for now. Earlier approvals stop counting."""
+    """Plan change NUMBER anew, on what is deployed and asked for now. Earlier approvals stop counting.
+
+    Without options the wish stays. With options they are the whole wish, in place of the old one.
+    """
     edits = None
     if reason is not None or any(given.values()):
+        if not any(given[name] for name in ("versions", "config", "sets", "unsets")):
+            raise click.UsageError(
+                "options replace the old wish: say the whole wish again, or replan without options",
+                click.get_current_context(),
+            )
         old = session.client.changes.get(number).summary
-        edits = _wish(model=old.model, env=old.environment, reason=reason or old.reason, **given)
+        edits = _wish(
+            model=old.model,
+            env=old.environment,
+            reason=reason or old.reason,
+            hypothesis=old.hypothesis,
+            expected_effect=old.expected_effect,
+            **given,
+        )
     planned = session.client.changes.replan(number, edits)
     emit(session, planned, lambda: change_page(planned))
 
@@ -138,12 +160,16 @@ def withdraw(session: Session, number: int) -> None:
 
 @change.command()
 @click.argument("number", type=int)
-@click.option("--break-glass", metavar="WHY", help="Apply without approvals and gates; opens a review.")
+@click.option(
+    "--break-glass",
+    metavar="WHY",
+    help="Apply without approvals and gates, and say why in at least 10 characters; opens a review.",
+)
 @options.waiting
 @pass_session
 def apply(session: Session, number: int, break_glass: str | None, wait: bool, timeout: float) -> None:
     """Apply change NUMBER."""
-    finish(session, session.client.changes.apply(number, break_glass=break_glass), wait=wait, timeout=timeout)
+    _apply(session, number, break_glass, wait=wait, timeout=timeout)
 
 
 @change.command()
@@ -159,7 +185,9 @@ def apply(session: Session, number: int, break_glass: str | None, wait: bool, ti
 @pass_session
 def resume(session: Session, number: int, decision: str, wait: bool, timeout: float) -> None:
     """Decide on change NUMBER, which is paused or stuck."""
-    finish(session, session.client.changes.resume(number, decision), wait=wait, timeout=timeout)
+    with sending(f"tritonctl change show {number}"):
+        resumed = session.client.changes.resume(number, decision)
+    finish(session, resumed, wait=wait, timeout=timeout)
 
 
 @change.command()
@@ -187,9 +215,10 @@ def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> 
         say(f"change {started.summary.id} is {started.summary.state}: tritonctl change watch {started.summary.id}")
         emit(session, started, lambda: change_page(started))
         return
-    last = started
-    for seen in watch_line(session.client.changes.watch(started.summary.id, deadline_seconds=timeout)):
-        last = seen
+    last, number = started, started.summary.id
+    with interruptible(f"change {number} goes on without us; next: tritonctl change watch {number}"):
+        for seen in watch_line(session.client.changes.watch(number, deadline_seconds=timeout)):
+            last = seen
     emit(session, last, lambda: change_page(last))
     state = last.summary.state
     if state in _ENDED_BADLY:
@@ -201,6 +230,12 @@ def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> 
             if state in ("paused", "stuck")
             else f"tritonctl change show {last.summary.id}",
         )
+
+
+def _apply(session: Session, number: int, break_glass: str | None, *, wait: bool, timeout: float) -> None:
+    with sending(f"tritonctl change show {number}"):
+        started = session.client.changes.apply(number, break_glass=break_glass)
+    finish(session, started, wait=wait, timeout=timeout)
 
 
 def _wish(
@@ -250,20 +285,27 @@ def _read(path: str) -> str:
 
 
 def _looked_at(session: Session, number: int, verb: str) -> str:
-    """The digest of the plan that is shown now."""
+    """The digest of the plan of now. Whoever can vote on it from a terminal is shown it, and asked."""
     found = session.client.changes.get(number)
-    if session.output == "table":
-        change_page(found)
-    say(f"\n{verb} plan {found.plan.digest}")
-    confirm(f"{verb} it?")
+    if found.summary.state == "open" and at_terminal() and _may_vote(session):
+        if session.output == "table":
+            change_page(found)
+        say(f"\n{verb} plan {found.plan.digest}")
+        confirm(f"{verb} it?")
     return found.plan.digest
 
 
+def _may_vote(session: Session) -> bool:
+    from controlplane.domain.access import PERMISSIONS, Permission
+
+    return not PERMISSIONS[Permission.CHANGE_APPROVE].isdisjoint(session.client.access.whoami().roles)
+
+
 def _voted(change: Change, verb: str) -> None:
-    say(f"{verb} change {change.summary.id}, plan {change.plan.digest}")
+    click.echo(f"{verb} change {change.summary.id}, plan {change.plan.digest}")
     if change.summary.state == "open":
-        say(f"{len(change.counted)} of {change.needed} approvals")
+        click.echo(f"{len(change.counted)} of {change.needed} approvals")
         for blocker in change.blockers:
-            say(f"  still blocked by {blocker.code}: {blocker.message}")
+            click.echo(f"  still blocked by {blocker.code}: {blocker.message}")
         if not change.blockers:
-            say(f"ready: tritonctl change apply {change.summary.id}")
+            click.echo(f"ready: tritonctl change apply {change.summary.id}")

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import click
 
@@ -22,14 +22,31 @@ def bytes_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
 def watch_line(changes: Iterable[Change]) -> Iterator[Change]:
     """Passes the changes on; on a terminal one line says what is happening, and goes when it is over."""
     live = sys.stderr.isatty()
-    for change in changes:
+    try:
+        for change in changes:
+            if live:
+                doing = change.journal[-1] if change.journal else None
+                words = f"{doing.effect} on {doing.server}: {doing.because}" if doing else "waiting for a worker"
+                click.echo(f"\r\x1b[K{change.summary.state}: {words}"[:100], nl=False, err=True)
+            yield change
+    finally:
         if live:
-            doing = change.journal[-1] if change.journal else None
-            words = f"{doing.effect} on {doing.server}: {doing.because}" if doing else "waiting for a worker"
-            click.echo(f"\r\x1b[K{change.summary.state}: {words}"[:100], nl=False, err=True)
-        yield change
-    if live:
-        click.echo("\r\x1b[K", nl=False, err=True)
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+@contextmanager
+def interruptible(words: str) -> Iterator[None]:
+    """Whoever presses Ctrl-C meanwhile is told `words`: what became of it, and the next command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(words, err=True)
+        raise
+
+
+def sending(show: str) -> AbstractContextManager[None]:
+    """Around a request that starts something; `show` is the command that says whether it arrived."""
+    return interruptible(f"not known whether it was sent; next: {show}")
 
 
 @contextmanager

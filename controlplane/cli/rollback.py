@@ -7,6 +7,7 @@ from controlplane.cli import options
 from controlplane.cli.change import finish
 from controlplane.cli.output import emit
 from controlplane.cli.pages import change_page
+from controlplane.cli.progress import sending
 from controlplane.cli.session import Session, Verb, pass_session, say
 
 
@@ -21,7 +22,8 @@ def rollback(
     session: Session, /, model: str, *, env: str, to: int | None, reason: str, wait: bool, timeout: float
 ) -> None:
     """Take MODEL back to an earlier revision: a new change, applied at once where the policy lets it."""
-    change = session.client.changes.rollback(env, model, reason=reason, to=to)
+    with sending(f"tritonctl deployment show {model} --env {env}"):
+        change = session.client.changes.rollback(env, model, reason=reason, to=to)
     if change.summary.state == "open":
         say(f"rollback {change.summary.id} waits for approval: tritonctl change approve {change.summary.id}")
         emit(session, change, lambda: change_page(change))

@@ -96,9 +96,14 @@ def say(text: str = "") -> None:
     click.echo(text, err=True)
 
 
+def at_terminal() -> bool:
+    """Whether somebody is there who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(text: str) -> None:
     """Asks on a terminal; elsewhere the command line was the decision."""
-    if sys.stdin.isatty() and sys.stderr.isatty():
+    if at_terminal():
         click.confirm(text, abort=True, err=True)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from clients.control import contexts
 from clients.control.contexts import Context
 from clients.control.types import NewChange, NewEnvironment, NewServer, NewVersion
-from controlplane.storage.database import Database
 from tests.store.api.conftest import Api
 
 
@@ -37,7 +36,7 @@ def read(terminal: int, until: str | None = None) -> str:
     return seen
 
 
-def test_an_interrupted_apply_goes_on_and_says_how_to_watch_it(api: Api, database: Database, tmp_path: Path) -> None:
+def test_an_interrupted_apply_goes_on_and_says_how_to_watch_it(api: Api, tmp_path: Path) -> None:
     home = tmp_path / "client"
     contexts.put(home / "context.toml", "author", Context(api.url, api.tokens["author"]), use=True)
     admin, author = api.as_("admin"), api.as_("author")
