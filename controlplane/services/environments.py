@@ -1,6 +1,7 @@
 # Use cases of environments, their servers, deployments and revisions.
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,10 +99,8 @@ class EnvironmentService:
         tls_key: str | None = None,
     ) -> ServerSpec:
         self._access.require(principal, Permission.SERVER_MANAGE)
-        if not Path(repository).is_absolute():
-            raise InvalidInput(
-                f"the repository {repository!r} is not an absolute path", hint="give the path as the worker sees it"
-            )
+        repository = _normal(repository)
+        _check_metrics_url(metrics_url)
         spec = ServerSpec(
             name=check_name(name, "server"),
             environment=environment,
@@ -117,7 +116,6 @@ class EnvironmentService:
             created_at=self._clock.now(),
         )
         with self._storage.write() as unit:
-            unit.environments.get(environment)
             unit.environments.add_server(spec)
             unit.audit.append(
                 AuditFact(
@@ -134,6 +132,7 @@ class EnvironmentService:
     ) -> ServerSpec:
         """Where a server that we launched listens now. Nothing to do, and to audit, when it is there already."""
         self._access.require(principal, Permission.SERVER_MANAGE)
+        _check_metrics_url(metrics_url)
         with self._storage.write() as unit:
             before = next((spec for spec in unit.environments.servers(environment) if spec.name == name), None)
             if before is None:
@@ -185,6 +184,21 @@ class EnvironmentService:
             if number == 0:
                 return Revision(environment, model, 0, NOTHING, None, unit.environments.get(environment).created_at, ())
             return unit.environments.revision(deployment.environment, deployment.model, number)
+
+
+def _normal(repository: str) -> str:
+    """One spelling for each directory: two environments must not share one under two names."""
+    if not Path(repository).is_absolute() or ".." in Path(repository).parts:
+        raise InvalidInput(
+            f"the repository {repository!r} is not an absolute path without '..'",
+            hint="give the path as the worker sees it",
+        )
+    return "/" + os.path.normpath(repository).lstrip("/")
+
+
+def _check_metrics_url(url: str | None) -> None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise InvalidInput(f"{url!r} is not an http or https address", hint="such as http://triton:8002/metrics")
 
 
 def _existing(unit: UnitOfWork, environment: str, model: str) -> Deployment:

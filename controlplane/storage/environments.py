@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import ColumnElement, CursorResult, ForeignKeyConstraint, String, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, ForeignKeyConstraint, Index, String, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controlplane.domain.canonical import JsonObject
@@ -34,7 +35,10 @@ class EnvironmentRow(Base):
 
 class ServerRow(Base):
     __tablename__ = "servers"
-    __table_args__ = (ForeignKeyConstraint(["environment"], ["environments.name"]),)
+    __table_args__ = (
+        ForeignKeyConstraint(["environment"], ["environments.name"]),
+        Index("uq_servers_repository", "repository", unique=True),
+    )
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     environment: Mapped[str] = mapped_column(String(100), index=True)
     address: Mapped[str]
@@ -111,7 +115,7 @@ class EnvironmentStore:
     def get(self, name: str) -> Environment:
         row = self._session.get(EnvironmentRow, name)
         if row is None:
-            raise NotFound(f"there is no environment {name!r}", hint="tritonctl environment list")
+            raise _no_environment(name)
         return _environment(row)
 
     def all(self) -> tuple[Environment, ...]:
@@ -126,6 +130,9 @@ class EnvironmentStore:
         )
 
     def add_server(self, spec: ServerSpec) -> None:
+        """Of two at the same time for one environment the second waits, and then finds the first."""
+        if self._session.get(EnvironmentRow, spec.environment, populate_existing=True, with_for_update=True) is None:
+            raise _no_environment(spec.environment)
         if self._session.get(ServerRow, spec.name) is not None:
             raise AlreadyExists(f"server {spec.name!r} exists", hint="tritonctl server list")
         if self.servers(spec.environment):
@@ -138,7 +145,13 @@ class EnvironmentStore:
                 hint="environments have separate repositories",
             )
         self._session.add(ServerRow(**{name: getattr(spec, name) for name in spec.__dataclass_fields__}))
-        self._session.flush()
+        try:
+            self._session.flush()
+        except IntegrityError:
+            raise Conflict(
+                f"another server took the name {spec.name!r} or the repository {spec.repository!r} just now",
+                hint="look at what is there: tritonctl server list",
+            ) from None
 
     def set_server(self, spec: ServerSpec) -> None:
         """Replace the row of the same name: for a server that we launch, whose address is ours to choose."""
@@ -163,6 +176,15 @@ class EnvironmentStore:
         if environment is not None:
             query = query.where(DeploymentRow.environment == environment)
         return tuple(_deployment(row) for row in self._session.scalars(query))
+
+    def lock(self, environment: str, model: str) -> None:
+        """Until the transaction ends nobody else changes this deployment or the environment's policy.
+
+        Whoever locks a change as well locks the deployment first, as the worker does: the other way round two
+        transactions could wait for each other. SQLite's writers are alone anyway.
+        """
+        self._session.get(EnvironmentRow, environment, populate_existing=True, with_for_update={"read": True})
+        self._session.get(DeploymentRow, (environment, model), populate_existing=True, with_for_update=True)
 
     def ensure_deployment(self, environment: str, model: str) -> None:
         """A deployment at revision 0, unless this environment knows the model."""
@@ -294,6 +316,10 @@ class EnvironmentStore:
             .order_by(RevisionRow.number.desc())
         )
         return tuple(_revision(row) for row in rows)
+
+
+def _no_environment(name: str) -> NotFound:
+    return NotFound(f"there is no environment {name!r}", hint="tritonctl environment list")
 
 
 def _environment(row: EnvironmentRow) -> Environment:

@@ -11,7 +11,7 @@ from controlplane.errors import Conflict, ControlPlaneError, InvalidInput
 from controlplane.services.access import AccessService
 from controlplane.services.environments import EnvironmentService
 from controlplane.storage.unit_of_work import Storage
-from tests.store.conftest import SteppingClock
+from tests.store.clock import SteppingClock
 
 
 class House:
