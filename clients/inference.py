@@ -85,6 +85,15 @@ class Answer:
     outputs: dict[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a served model takes under a name; -1 is any length, as for a batch."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
 def open_channel(address: str, tls: Tls | None = None) -> grpc.Channel:
     """A channel to `host:port`. It connects with the first call, and is safe to share between threads."""
     if tls is None:
@@ -114,6 +123,11 @@ class InferenceClient:
             _SERVICE + "ModelReady",
             request_serializer=service_pb2.ModelReadyRequest.SerializeToString,
             response_deserializer=service_pb2.ModelReadyResponse.FromString,
+        )
+        self._metadata = self.channel.unary_unary(
+            _SERVICE + "ModelMetadata",
+            request_serializer=service_pb2.ModelMetadataRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelMetadataResponse.FromString,
         )
 
     def __enter__(self) -> Self:
@@ -150,6 +164,15 @@ class InferenceClient:
         except grpc.RpcError as error:
             raise InferenceError(error.code().name, error.details() or "") from None
         return bool(answer.ready)
+
+    def inputs(self, model: str, *, version: int | None = None, deadline_seconds: float) -> tuple[TensorSpec, ...]:
+        """What is served takes these; no `version` means the highest that is ready. Raises InferenceError."""
+        request = service_pb2.ModelMetadataRequest(name=model, version="" if version is None else str(version))
+        try:
+            answer = self._metadata(request, timeout=deadline_seconds, metadata=self.metadata)
+        except grpc.RpcError as error:
+            raise InferenceError(error.code().name, error.details() or "") from None
+        return tuple(TensorSpec(item.name, item.datatype, tuple(item.shape)) for item in answer.inputs)
 
     def infer(
         self,

@@ -1,6 +1,9 @@
 # One request to a live model, for a look.
 from __future__ import annotations
 
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +14,13 @@ from clients.control.types import Server
 from controlplane.cli import options
 from controlplane.cli.output import emit, facts, table
 from controlplane.cli.session import Session, Verb, pass_session, say
+from controlplane.cli.uploading import require_npz
 
 if TYPE_CHECKING:
-    from clients.inference import Answer, Tensor, Tls
+    from clients.inference import Answer, InferenceClient, Tensor, Tls
 
 _SHOWN = 8
+_REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
 
 
 @click.command(cls=Verb)
@@ -46,7 +51,7 @@ def infer(
         raise ApiError(
             f"{env!r} has no server", code="not_found", exit_code=4, hint=f"tritonctl server add NAME --env {env} …"
         )
-    answer = _ask(servers[0], model, inputs, version, timeout)
+    answer = ask(servers[0], model, inputs, version, timeout)
     if save is not None:
         np.savez(save, allow_pickle=False, **{name: _storable(array) for name, array in answer.outputs.items()})
         say(f"wrote {save}")
@@ -54,30 +59,61 @@ def infer(
     emit(session, {"model": model, "version": answer.version, "outputs": outputs}, lambda: _page(answer))
 
 
-def _ask(server: Server, model: str, inputs: dict[str, Tensor], version: int | None, timeout: float) -> Answer:
+def ask(server: Server, model: str, inputs: Mapping[str, Tensor], version: int | None, timeout: float) -> Answer:
+    """One answer of this server. Raises ApiError: `not_found` for a model or version that it does not serve, and
+    `input.invalid`, with what the model takes, for arrays that do not fit."""
     from clients.inference import InferenceClient, InferenceError
 
     with InferenceClient(server.address, tls=_tls(server)) as client:
         try:
             return client.infer(model, inputs, version=version, deadline_seconds=timeout)
         except InferenceError as error:
+            words = _REQUEST_ID.sub("", error.message)
+            if error.code == "NOT_FOUND":
+                raise ApiError(words, code="not_found", exit_code=4, hint=f"tritonctl model show {model}") from None
+            if error.code == "INVALID_ARGUMENT":
+                raise ApiError(
+                    f"{words}; {_expected(client, model, version, timeout)}",
+                    code="input.invalid",
+                    exit_code=2,
+                    hint=f"tritonctl model show {model}",
+                ) from None
             raise ApiError(
-                f"{server.name} at {server.address} answered {error.code}: {error.message}",
+                f"{server.name} at {server.address} answered {error.code}: {words}",
                 code="server.inference_failed",
                 exit_code=7,
                 hint=f"tritonctl deployment show {model} --env {server.environment}",
             ) from None
 
 
+def _expected(client: InferenceClient, model: str, version: int | None, timeout: float) -> str:
+    """The inputs of what is served, in words."""
+    from clients.inference import InferenceError
+
+    try:
+        inputs = client.inputs(model, version=version, deadline_seconds=timeout)
+    except InferenceError as error:
+        return f"its inputs could not be asked for: {error.code}"
+    return "its inputs are " + ", ".join(f"{i.name} {i.datatype} {_dims(i.shape)}" for i in inputs)
+
+
+def _dims(shape: Sequence[int]) -> str:
+    return f"[{', '.join('?' if dim < 0 else str(dim) for dim in shape)}]"
+
+
 def _load(source: Path) -> dict[str, Tensor]:
     """Never unpickled; text and fixed-width bytes become strings."""
     import numpy as np
 
+    require_npz(source, "--input")
+    arrays = {}
     try:
         with np.load(source, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{source}: {error}", param_hint="--input") from None
+            for name in file.files:
+                arrays[name] = np.asarray(file[name])
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        words = "it holds an array of Python objects" if isinstance(error, ValueError) else str(error)
+        raise click.BadParameter(f"{source} cannot be read: {words}", param_hint="--input") from None
     for name, array in arrays.items():
         if array.dtype.kind in "SU":
             text = array.astype("S") if array.dtype.kind == "S" else np.char.encode(array, "utf-8")

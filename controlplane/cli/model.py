@@ -11,7 +11,7 @@ from controlplane.cli import options
 from controlplane.cli.adopt import adopt
 from controlplane.cli.output import emit, emit_page, facts, heading, short, size, table, when
 from controlplane.cli.session import Noun, Session, pairs, pass_session, say
-from controlplane.cli.uploading import files_of, upload_version
+from controlplane.cli.uploading import files_of, require_npz, upload_version
 
 
 @click.group(cls=Noun)
@@ -54,6 +54,8 @@ def _register(
 ) -> Version:
     if opaque != (config is not None):
         raise click.UsageError("--opaque and --config go together", click.get_current_context())
+    if samples is not None:
+        require_npz(samples, "--samples")
     files = upload_version(session, files_of(file))
     uploaded = session.client.uploads.upload(samples, "samples.npz").sha256 if samples else None
     new = NewVersion(

@@ -1,6 +1,7 @@
 # The files of a version on their way to the API.
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import click
@@ -27,6 +28,12 @@ def files_of(source: Path) -> dict[str, Path]:
         if path.is_symlink() or not path.is_file():
             raise click.BadParameter(f"{path} is not a plain file", param_hint="FILE")
     return found
+
+
+def require_npz(path: Path, option: str) -> None:
+    """Before anybody reads it: what is not even a zip file gets a plain answer."""
+    if not zipfile.is_zipfile(path):
+        raise click.BadParameter(f"{path} is not an .npz file", param_hint=option)
 
 
 def upload_version(session: Session, files: dict[str, Path]) -> tuple[File, ...]:

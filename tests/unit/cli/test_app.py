@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -125,3 +126,20 @@ def test_another_address_forgets_what_was_seen_of_the_log(capsys: pytest.Capture
 def test_completion_is_printed_for_each_shell(capsys: pytest.CaptureFixture[str], shell: str) -> None:
     code, out, _ = run(capsys, "completion", shell)
     assert (code, "_TRITONCTL_COMPLETE" in out) == (0, True)
+
+
+def test_what_is_no_npz_file_is_said_without_numpys_advice(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text, pickled = tmp_path / "text.npz", tmp_path / "pickled.npz"
+    text.write_text("1 2 3")
+    np.savez(pickled, x=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    code, out, err = run(capsys, "infer", "m", "-e", "local", "--input", str(text))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error [usage]: Invalid value for --input: {text} is not an .npz file\n")
+    code, out, err = run(capsys, "infer", "m", "-e", "local", "--input", str(pickled))
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        f"error [usage]: Invalid value for --input: {pickled} cannot be read: it holds an array of Python objects\n"
+    )
+    code, out, err = run(capsys, "model", "register", "m", str(text), "--samples", str(text))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error [usage]: Invalid value for --samples: {text} is not an .npz file\n")
