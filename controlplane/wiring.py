@@ -39,7 +39,7 @@ from controlplane.services.watch import Watcher
 from controlplane.services.webhooks import WebhookService
 from controlplane.settings import Settings
 from controlplane.storage.artifacts import ObjectArtifactStore
-from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key, retired_verifiers
+from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key, retired_verifiers, rotate_signing_key
 from controlplane.storage.database import create_database
 from controlplane.storage.migrate import check_ready
 from controlplane.storage.unit_of_work import Storage
@@ -130,6 +130,14 @@ def build_services(settings: Settings, storage: Storage) -> Services:
     )
 
 
+def rotate_audit_key(settings: Settings) -> tuple[str, str]:
+    """The old and the new verification key. Raises SettingsInvalid when there is no key to rotate."""
+    if not settings.key_file.exists():
+        raise SettingsInvalid(f"there is no signing key at {settings.key_file}", hint="run it where the key lies")
+    old = ensure_signing_key(settings.key_file, settings.audit.origin).verifier
+    return str(old), str(rotate_signing_key(settings.key_file, settings.audit.origin).verifier)
+
+
 def verify_audit(
     settings: Settings, *, database: str | None, keys: Sequence[str], checkpoints: Path | None
 ) -> VerificationReport:
@@ -175,15 +183,23 @@ class Connections:
         return Target(spec, server, LocalRepository(repository), keeper)
 
     def _secret(self, name: str) -> str:
-        """A secret of the settings, or the content of the file of that name."""
+        """A secret of the settings, or the content of a file that holds such a key.
+
+        Whoever adds a server chooses the name and the address that the key is sent to: no other file of this machine,
+        and not the audit log's signing key, may be named.
+        """
         if name in self._settings.secrets:
             return self._settings.secrets[name]
+        keys, path = (self._settings.home / "keys").resolve(), Path(name).resolve()
         try:
-            return Path(name).read_text(encoding="utf-8").strip()
+            if path.parent == keys and path.match("server-*.key"):
+                return path.read_text(encoding="utf-8").strip()
         except OSError:
-            raise SettingsInvalid(
-                f"there is no secret {name!r}", hint=f"set TRITONCTL_SECRETS__{name}, or give the path of a file"
-            ) from None
+            pass
+        raise SettingsInvalid(
+            f"there is no secret {name!r}",
+            hint=f"set TRITONCTL_SECRETS__{name}, or put the key into {keys / 'server-NAME.key'} and name that path",
+        )
 
 
 def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: Boundary = no_boundary) -> Worker:

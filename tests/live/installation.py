@@ -138,7 +138,8 @@ class Installation:
 
     def add_environment(self, name: str, triton: LiveTriton, *, policy: JsonObject | None = None) -> None:
         """An environment with one server of the same name."""
-        key_file = self.settings.home / f"{name}.key"
+        key_file = self.settings.home / "keys" / f"server-{name}.key"
+        key_file.parent.mkdir(exist_ok=True, mode=0o700)
         key_file.write_text(triton.admin_key or "")
         admin = self["admin"]
         self.environments.create(admin, name, "", {"approvals": 1, "load_timeout_seconds": 30, **(policy or {})})
