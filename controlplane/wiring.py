@@ -39,7 +39,7 @@ from controlplane.services.watch import Watcher
 from controlplane.services.webhooks import WebhookService
 from controlplane.settings import Settings
 from controlplane.storage.artifacts import ObjectArtifactStore
-from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key, retired_verifiers, rotate_signing_key
+from controlplane.storage.checkpoint_files import CheckpointFiles, ensure_signing_key, retired_verifiers
 from controlplane.storage.database import create_database
 from controlplane.storage.migrate import check_ready
 from controlplane.storage.unit_of_work import Storage
@@ -128,14 +128,6 @@ def build_services(settings: Settings, storage: Storage) -> Services:
         installation=InstallationService(storage),
         webhooks=WebhookService(storage, access, clock, HttpPoster()),
     )
-
-
-def rotate_audit_key(settings: Settings) -> tuple[str, str]:
-    """The old and the new verification key. Raises SettingsInvalid when there is no key to rotate."""
-    if not settings.key_file.exists():
-        raise SettingsInvalid(f"there is no signing key at {settings.key_file}", hint="run it where the key lies")
-    old = ensure_signing_key(settings.key_file, settings.audit.origin).verifier
-    return str(old), str(rotate_signing_key(settings.key_file, settings.audit.origin).verifier)
 
 
 def verify_audit(

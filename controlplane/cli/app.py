@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -80,17 +81,19 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line; the exit status, by the class of the error."""
+    words = sys.argv[1:] if arguments is None else arguments
+    report = _report_json if _asks_for_json(words) else _report
     try:
         result = app.main(arguments, prog_name="tritonctl", standalone_mode=False)
     except click.exceptions.Abort:
         return _INTERRUPTED
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "tritonctl"
-        return _report("usage", error.format_message(), f"{path} --help", error.exit_code)
+        return report("usage", error.format_message(), f"{path} --help", error.exit_code)
     except click.ClickException as error:
-        return _report("usage", error.format_message(), None, error.exit_code)
+        return report("usage", error.format_message(), None, error.exit_code)
     except (ApiError, ControlPlaneError) as error:
-        return _report(error.code, error.message, error.hint, error.exit_code, error.details)
+        return report(error.code, error.message, error.hint, error.exit_code, error.details)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -98,6 +101,22 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return result if isinstance(result, int) else 0
+
+
+def _asks_for_json(words: Sequence[str]) -> bool:
+    """Also where the command line is wrong before its options are understood."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return any(
+        (word in ("-o", "--output") and value == "json") or word in ("-ojson", "--output=json") for word, value in pairs
+    )
+
+
+def _report_json(
+    code: str, message: str, hint: str | None, exit_code: int, details: Mapping[str, object] | None = None
+) -> int:
+    tree = {"error": {"code": code, "message": message, "hint": hint, "details": dict(details or {})}}
+    click.echo(json.dumps(tree, indent=2, ensure_ascii=False), err=True)
+    return exit_code
 
 
 def _report(

@@ -1,6 +1,7 @@
 # The audit log: reading, checkpoints, proofs, and verifying it without the API.
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -8,8 +9,8 @@ import click
 
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, facts, heading, text, when
-from controlplane.cli.session import Noun, Session, pass_session, say
-from controlplane.errors import AuditBroken
+from controlplane.cli.session import Local, Noun, Session, pass_session, say
+from controlplane.errors import AuditBroken, SettingsInvalid
 
 if TYPE_CHECKING:
     from controlplane.domain.audit_report import VerificationReport
@@ -63,7 +64,7 @@ def proof(session: Session, change: int, file: Path | None) -> None:
         click.echo(written, nl=False)
         return
     file.write_text(written)
-    say(f"wrote {file}; check it anywhere: tritonctl audit check {file} --key VKEY")
+    say(f"wrote {file}; check it anywhere: tritonctl audit check {file} --key {_key(session)}")
 
 
 @audit.command()
@@ -89,6 +90,31 @@ def check(session: Session, file: IO[str], key: str) -> None:
         click.echo(f"under the signed checkpoint over {shown.checkpoint.size} entries")
 
     emit(session, {"subject": list(shown.subject), "entries": [line(entry) for entry in shown.entries]}, page)
+
+
+@audit.command(cls=Local)
+@pass_session
+def rotate_key(session: Session) -> None:
+    """Replace the log's signing key, next to its file. Stop api and worker before, and start them after.
+
+    What the old key signed still counts. Clients have pinned the old key: tell each of them the new one.
+    """
+    from controlplane.settings import load_settings
+    from controlplane.storage.checkpoint_files import ensure_signing_key, rotate_signing_key
+
+    settings = load_settings()
+    file, origin = settings.key_file, settings.audit.origin
+    if not file.exists():
+        raise SettingsInvalid(f"there is no signing key at {file}", hint="run it where the signing key lies")
+    old = str(ensure_signing_key(file, origin).verifier)
+    new = str(rotate_signing_key(file, origin).verifier)
+
+    def page() -> None:
+        facts([("old", old), ("new", new)])
+        say("start api and worker again; each client pins the new key, told by a way other than the API:")
+        say(f"  tritonctl context set NAME --audit-key {shlex.quote(new)}")
+
+    emit(session, {"old": old, "new": new}, page)
 
 
 @audit.command()
@@ -149,6 +175,11 @@ def _page(report: VerificationReport) -> None:
     for warning in report.warnings:
         click.echo(f"warning: {warning}")
     click.echo(report.excludes)
+
+
+def _key(session: Session) -> str:
+    """Quoted for a shell: a key's text holds signs of its own."""
+    return shlex.quote(session.client.audit.checkpoint().key)
 
 
 def _brief(details: dict[str, object]) -> str:

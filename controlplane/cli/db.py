@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import click
 
-from controlplane.cli.session import Noun, say
+from controlplane.cli.output import emit
+from controlplane.cli.session import Local, Noun, Session, pass_session, say
 
 
 @click.group(cls=Noun)
@@ -28,12 +29,14 @@ def upgrade() -> None:
     say(f"the schema is {after} already" if before == after else f"upgraded from {before or 'nothing'} to {after}")
 
 
-@db.command(cls=click.Command)
-def check() -> None:
+@db.command(cls=Local)
+@pass_session
+def check(session: Session) -> None:
     """Check that the database answers and has this program's schema."""
     from controlplane.settings import load_settings
     from controlplane.storage import migrate
     from controlplane.wiring import open_storage
 
     migrate.check_ready(open_storage(load_settings()).database)
-    say(f"ready, schema {migrate.head()}")
+    found = {"ready": True, "schema": migrate.head()}
+    emit(session, found, lambda: say(f"ready, schema {found['schema']}"))

@@ -82,6 +82,14 @@ class Verb(click.Command):
         self.params += shared_options()
 
 
+class Local(click.Command):
+    """A command that needs no API: it works on this machine, by the settings."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += shared_options()[:1]
+
+
 class Noun(click.Group):
     """Commands on one kind of thing, listed in the order in which they are written."""
 

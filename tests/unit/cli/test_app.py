@@ -11,6 +11,7 @@ import yaml
 from clients.control import contexts
 from clients.control.contexts import Context
 from controlplane.cli.app import main
+from controlplane.storage.checkpoint_files import ensure_signing_key, retired_verifiers
 
 
 @pytest.fixture(autouse=True)
@@ -143,3 +144,41 @@ def test_what_is_no_npz_file_is_said_without_numpys_advice(capsys: pytest.Captur
     code, out, err = run(capsys, "model", "register", "m", str(text), "--samples", str(text))
     assert (code, out) == (2, "")
     assert err.startswith(f"error [usage]: Invalid value for --samples: {text} is not an .npz file\n")
+
+
+def test_an_error_is_json_too_for_those_who_asked_for_json(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    code, out, err = run(capsys, "db", "check", "-o", "json")
+    assert (code, out, json.loads(err)) == (
+        9,
+        "",
+        {
+            "error": {
+                "code": "database.not_ready",
+                "message": f"there is no database at {home}/db.sqlite",
+                "hint": "tritonctl db upgrade",
+                "details": {},
+            }
+        },
+    )
+    code, _, err = run(capsys, "-o", "json", "change", "show", "1", "--no-such-option")
+    assert (code, json.loads(err)["error"]["code"]) == (2, "usage")
+    assert run(capsys, "db", "upgrade")[0] == 0
+    code, out, _ = run(capsys, "db", "check", "--output=json")
+    assert (code, json.loads(out)["ready"]) == (0, True)
+
+
+def test_the_signing_key_is_replaced_and_both_keys_are_printed(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    code, out, err = run(capsys, "audit", "rotate-key")
+    assert (code, out) == (2, "")
+    assert err.startswith("error [settings.invalid]: there is no signing key at ")
+    file = home / "keys" / "audit.key"
+    first = str(ensure_signing_key(file, "triton-controlplane").verifier)
+    code, out, _ = run(capsys, "audit", "rotate-key", "-o", "json")
+    second = str(ensure_signing_key(file, "triton-controlplane").verifier)
+    assert (code, json.loads(out)) == (0, {"old": first, "new": second})
+    assert first != second
+    assert [str(verifier) for verifier in retired_verifiers(file)] == [first]
+    code, out, err = run(capsys, "audit", "rotate-key")
+    third = str(ensure_signing_key(file, "triton-controlplane").verifier)
+    assert (code, out) == (0, f"old  {second}\nnew  {third}\n")
+    assert f"tritonctl context set NAME --audit-key {third}\n" in err
