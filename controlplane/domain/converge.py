@@ -122,6 +122,63 @@ def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An unmanaged model as the first change of it met it: the config, the versions that were READY, and every version
+    directory. The catalog has the bytes of each."""
+
+    config: JsonObject
+    ready: tuple[int, ...]
+    versions: tuple[int, ...]
+
+    def to_json(self) -> JsonObject:
+        return {"config": self.config, "ready": list(self.ready), "versions": list(self.versions)}
+
+    @classmethod
+    def from_json(cls, tree: JsonObject) -> Found:
+        config, ready, versions = tree["config"], tree["ready"], tree["versions"]
+        assert isinstance(config, dict)
+        assert isinstance(ready, list)
+        assert isinstance(versions, list)
+        return cls(config, tuple(int(str(n)) for n in ready), tuple(int(str(n)) for n in versions))
+
+    def desired(self, registered: Mapping[int, Manifest]) -> Desired:
+        """What puts it back."""
+        return Desired(
+            config=self.config,
+            serving={number: registered[number] for number in self.ready},
+            retained={number: registered[number] for number in self.versions if number not in self.ready},
+        )
+
+
+def lies_there(observed: Observed) -> bool:
+    """Whether there is anything of this model, in the files or in the server."""
+    files = observed.files
+    return bool(files.config_text is not None or files.versions or files.strays or observed.ready)
+
+
+def unmanaged(observed: Observed, desired: Desired, registered: Mapping[int, Manifest]) -> tuple[str, ...]:
+    """In words, why what lies there cannot be taken over by a change to `desired` and put back if that fails: empty when
+    the catalog knows every byte of it, and it is served."""
+    files = observed.files
+    found = []
+    if files.strays:
+        found.append(f"not of a registered version: {', '.join(files.strays)}")
+    if observed.config is None:
+        found.append("it has no config.pbtxt that could be put back")
+    for number, there in sorted(files.versions.items()):
+        known = registered.get(number)
+        if known is None:
+            found.append(f"version {number} is not registered")
+        elif known.digest != there.digest:
+            found.append(f"version {number} has other bytes than the registered ones")
+    found += [f"version {n} is not there" for n in sorted(desired.serving) if n not in files.versions]
+    found += [f"version {n} is served without files" for n in sorted(observed.ready - files.versions.keys())]
+    if not observed.ready:
+        found.append("it is not served")
+    return tuple(found)
+
+
 def _remove(observed: Observed) -> tuple[Step, ...]:
     steps = []
     if observed.ready or any(v.state == "LOADING" for v in observed.versions):

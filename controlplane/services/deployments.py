@@ -3,15 +3,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from controlplane.domain.access import SYSTEM
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
 from controlplane.domain.catalog import Version
-from controlplane.domain.changes import ChangeRequest, ChangeState, Plan
-from controlplane.domain.converge import Desired, Effect, Step
+from controlplane.domain.changes import ChangeKind, ChangeRequest, ChangeState, Plan
+from controlplane.domain.converge import Desired, Effect, Found, Step
 from controlplane.domain.environments import (
     NOTHING,
     Deployment,
@@ -24,10 +25,13 @@ from controlplane.domain.environments import (
     ServerSpec,
 )
 from controlplane.errors import ControlPlaneError, LeaseLost, LoadUnknown, VerificationFailed
+from controlplane.services.drift import audit_drift
 from controlplane.services.engine import Engine, Work
+from controlplane.services.first_look import FirstLook, Look
 from controlplane.services.lease import Lease
 from controlplane.services.ports import Clock, Connector, Target
 from controlplane.services.verification import Verifier
+from controlplane.storage.database import DatabaseFailed
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
 _log = logging.getLogger(__name__)
@@ -49,6 +53,17 @@ class Situation:
     plan: Plan
     base: RevisionContent
     servers: tuple[ServerSpec, ...]
+    touched: bool
+    """Whether an effect was begun for this change, or for one that it pre-empts."""
+    found: Found | None
+    """What lay there before the first change, which is what undoing it leads to."""
+
+    @property
+    def restores(self) -> bool:
+        """Whether it goes back to what was found: an undo does, and a rollback to nothing that pre-empts."""
+        return self.found is not None and (
+            self.deployment.direction is Direction.BACK or self.request.kind is ChangeKind.ROLLBACK
+        )
 
     @property
     def goal(self) -> RevisionContent:
@@ -61,6 +76,7 @@ class DeploymentDriver:
     def __init__(self, storage: Storage, engine: Engine, verifier: Verifier, connect: Connector, clock: Clock) -> None:
         self._storage = storage
         self._engine = engine
+        self._first_look = FirstLook(storage, engine)
         self._verifier = verifier
         self._connect = connect
         self._clock = clock
@@ -69,8 +85,10 @@ class DeploymentDriver:
         """Until the change is applied, undone, paused or stuck. LeaseLost is not an error: another worker goes on."""
         while (situation := self._situation(lease)) is not None:
             try:
+                if not situation.touched and self._left(lease, situation):
+                    return
                 proofs = self._bring(lease, situation)
-            except LeaseLost:
+            except (LeaseLost, DatabaseFailed):
                 raise
             except ControlPlaneError as error:
                 if not self._failed(lease, situation, error):
@@ -78,6 +96,11 @@ class DeploymentDriver:
                 continue
             except OSError as error:  # a full disk, a repository that went away: nothing else can be told apart here
                 if not self._failed(lease, situation, VerificationFailed(f"the repository failed: {error}")):
+                    return
+                continue
+            except Exception as error:  # a mistake of ours or of a library: the change must not hang on it for ever
+                _log.exception("a pass failed unexpectedly", extra={"change": situation.request.id})
+                if not self._failed(lease, situation, VerificationFailed(f"{type(error).__name__}: {error}")):
                     return
                 continue
             self._ended(lease, situation, proofs)
@@ -92,6 +115,7 @@ class DeploymentDriver:
             request = unit.changes.get(deployment.active_change)
             if request.state is ChangeState.PAUSED:
                 return None
+            first = _first(unit, request) if deployment.revision == 0 else None
             return Situation(
                 environment=unit.environments.get(lease.environment),
                 deployment=deployment,
@@ -99,7 +123,29 @@ class DeploymentDriver:
                 plan=unit.changes.plan(request),
                 base=base_content(unit, deployment),
                 servers=unit.environments.servers(lease.environment),
+                touched=_touched(unit, request, first),
+                found=None if first is None or first.found is None else Found.from_json(first.found),
             )
+
+    def _left(self, lease: Lease, at: Situation) -> bool:
+        """Before the first effect: end a change that must not touch what lies there, or that has nothing to undo."""
+        if at.deployment.direction is Direction.BACK or at.request.kind is ChangeKind.ROLLBACK:
+            message = at.request.message or "nothing had been touched yet"
+            self._settle(partial(self._leave, lease=lease, at=at, look=Look(message)))
+            return True
+        work = Work(lease, at.request.id, Direction.FORWARD, float(at.environment.policy.load_timeout_seconds))
+        for spec in at.servers:
+            target = self._connect(spec)
+            if at.deployment.revision == 0:
+                look = self._first_look.at_nothing(work, target, at.plan.desired)
+            else:
+                look = self._first_look.at_base(work, target, at.base)
+            if look.refusal:
+                self._settle(partial(self._leave, lease=lease, at=at, look=look))
+                return True
+            if look.found is not None:
+                self._settle(partial(self._keep, lease=lease, at=at, found=look.found))
+        return False
 
     def _bring(self, lease: Lease, at: Situation) -> tuple[Proof, ...]:
         """Every server of the environment, one after the other; the proofs of all."""
@@ -111,11 +157,35 @@ class DeploymentDriver:
             at.deployment.direction,
             min(seconds, _STUCK_LOAD_SECONDS) if stuck else seconds,
         )
+        if at.restores:
+            return self._restore(work, at)
         model = lease.model
         desired = self._engine.desired(lease.environment, model, at.goal)
         other = at.plan.desired if at.goal is at.base else at.base
         with self._storage.read() as unit:
             versions, before = (_versions(unit, model, content) for content in (at.goal, other))
+        return self._prove(work, at, desired, versions, before)
+
+    def _restore(self, work: Work, at: Situation) -> tuple[Proof, ...]:
+        """Put back what was found. A version that lay there unserved is written first: no accepted revision has it."""
+        assert at.found is not None
+        model = work.lease.model
+        with self._storage.read() as unit:
+            known = {number: unit.catalog.version(model, number) for number in at.found.versions}
+            before = _versions(unit, model, at.plan.desired)
+        desired = at.found.desired({number: version.manifest for number, version in known.items()})
+        everything = replace(desired, serving={**desired.serving, **desired.retained})
+        for spec in at.servers:
+            target = self._connect(spec)
+            for number in sorted(desired.retained.keys() - target.repository.observe(model).versions.keys()):
+                step = Step(Effect.WRITE_VERSION, f"version {number} lay there before the change", number)
+                self._engine.effect(work, target, step, everything)
+        versions = tuple(known[number] for number in at.found.ready)
+        return self._prove(work, at, desired, versions, before)
+
+    def _prove(
+        self, work: Work, at: Situation, desired: Desired, versions: Sequence[Version], before: Sequence[Version]
+    ) -> tuple[Proof, ...]:
         proofs: list[Proof] = []
         for spec in at.servers:
             target = self._connect(spec)
@@ -171,7 +241,7 @@ class DeploymentDriver:
 
     def _ended(self, lease: Lease, at: Situation, proofs: tuple[Proof, ...]) -> None:
         shown: list[Json] = [proof.to_json() for proof in proofs]
-        if at.deployment.direction is Direction.BACK:
+        if at.deployment.direction is Direction.BACK or at.restores:
             self._settle(lambda unit: self._undone(unit, lease, at, shown))
             return
         unclear = [proof for proof in proofs if proof.status is ProofStatus.INCONCLUSIVE]
@@ -225,6 +295,28 @@ class DeploymentDriver:
         details: dict[str, Json] = {"revision": at.deployment.revision, "content": at.base.digest, "proofs": shown}
         unit.audit.append(_fact(at, Action.CHANGE_UNDONE, details))
 
+    def _keep(self, unit: UnitOfWork, lease: Lease, at: Situation, found: Found) -> None:
+        unit.environments.guard(lease.environment, lease.model, lease.token)
+        unit.changes.edit(at.request.id, found=found.to_json())
+
+    def _leave(self, unit: UnitOfWork, lease: Lease, at: Situation, look: Look) -> None:
+        """Undone without any effect."""
+        now = self._clock.now()
+        seen = {"drift": list(look.drift), "watched_at": now} if look.drift else {}
+        unit.environments.guard(
+            lease.environment,
+            lease.model,
+            lease.token,
+            active_change=None,
+            direction=Direction.FORWARD.value,
+            **seen,
+        )
+        if look.drift:
+            audit_drift(unit, at.deployment, look.drift)
+        unit.changes.move(at.request.id, ChangeState.UNDONE, message=look.refusal, finished_at=now)
+        details: dict[str, Json] = {"revision": at.deployment.revision, "message": look.refusal}
+        unit.audit.append(_fact(at, Action.CHANGE_UNDONE, details))
+
     def _forward(self, unit: UnitOfWork, at: Situation) -> None:
         """A stuck change that went on by itself passes through applying, as the table of transitions asks."""
         if at.request.state is ChangeState.STUCK:
@@ -240,6 +332,21 @@ def base_content(unit: UnitOfWork, deployment: Deployment) -> RevisionContent:
     if deployment.revision == 0:
         return NOTHING
     return unit.environments.revision(deployment.environment, deployment.model, deployment.revision).content
+
+
+def _first(unit: UnitOfWork, request: ChangeRequest) -> ChangeRequest | None:
+    """The change that met what lay there before revision 1: a rollback goes on from the one that it pre-empted."""
+    if request.kind is not ChangeKind.ROLLBACK:
+        return request
+    ended = unit.changes.list(environment=request.environment, model=request.model, state=ChangeState.UNDONE)
+    return max(ended, key=lambda change: str(change.finished_at), default=None)
+
+
+def _touched(unit: UnitOfWork, request: ChangeRequest, first: ChangeRequest | None) -> bool:
+    """Rollback and reconciliation bring back what was accepted, whatever lies there; before revision 1 nothing was."""
+    if request.kind is not ChangeKind.CHANGE and first is None:
+        return True
+    return any(unit.changes.journal(change.id) for change in (request, first) if change is not None)
 
 
 def _versions(unit: UnitOfWork, model: str, content: RevisionContent) -> tuple[Version, ...]:

@@ -1,6 +1,8 @@
 # Watches deployments: heals accepted content that is not served, reports everything else as drift.
 from __future__ import annotations
 
+import logging
+
 from controlplane.domain.access import SYSTEM
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
@@ -9,11 +11,15 @@ from controlplane.domain.converge import Desired, Effect, Observed, Step, differ
 from controlplane.domain.environments import Deployment, Direction, ProofStatus
 from controlplane.errors import ControlPlaneError, LeaseLost
 from controlplane.services.deployments import base_content
+from controlplane.services.drift import audit_drift, unobserved
 from controlplane.services.engine import Engine, Work
 from controlplane.services.lease import Lease
 from controlplane.services.ports import Clock, Connector, Target
 from controlplane.services.verification import Verifier
+from controlplane.storage.database import DatabaseFailed
 from controlplane.storage.unit_of_work import Storage
+
+_log = logging.getLogger(__name__)
 
 
 class Watcher:
@@ -46,7 +52,13 @@ class Watcher:
         except LeaseLost:
             raise
         except ControlPlaneError as error:
-            drift = [f"cannot be observed: {error.message}"]
+            _log.warning("a deployment cannot be observed", extra={"code": error.code, "reason": error.message})
+            drift = unobserved(deployment, error.code)
+        except DatabaseFailed:
+            raise
+        except Exception as error:
+            _log.exception("a deployment cannot be observed")
+            drift = unobserved(deployment, type(error).__name__)
         self._report(lease, deployment, drift)
 
     def _look(self, work: Work, target: Target, desired: Desired, versions: tuple[Version, ...]) -> list[str]:
@@ -104,8 +116,4 @@ class Watcher:
             unit.environments.guard(
                 lease.environment, lease.model, lease.token, drift=drift, watched_at=self._clock.now()
             )
-            if drift != list(deployment.drift):
-                found: list[Json] = list(drift)
-                subjects = {"environment": lease.environment, "model": lease.model}
-                action = Action.DEPLOYMENT_DRIFTED if drift else Action.DEPLOYMENT_RECONCILED
-                unit.audit.append(AuditFact(SYSTEM, action, subjects, {"drift": found}))
+            audit_drift(unit, deployment, drift)

@@ -14,12 +14,14 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from controlplane.errors import OperationTimedOut, SettingsInvalid
 
 BUSY_TIMEOUT_SECONDS = 30
+DatabaseFailed = SQLAlchemyError
+"""For those who must tell a database that failed from everything else, and may not know SQL."""
 _WRITES = "controlplane_writes"
 _CHANGES_SCHEMA = "controlplane_changes_schema"
 

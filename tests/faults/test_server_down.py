@@ -57,13 +57,25 @@ def test_acceptance_6_a_server_that_is_away_is_reported_until_it_is_back(at: Ins
     at.register(MODEL, 2.0)
     at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
     at.triton.process.kill()
-    drift = at.drift(MODEL)
-    assert len(drift) == 1
-    assert drift[0].startswith("cannot be observed: no Triton can be reached at ")
+    assert at.drift(MODEL) == ("cannot be observed (server.unreachable)",)
+    assert at.drift(MODEL) == ("cannot be observed (server.unreachable)",)
     at.triton.process.start()
     at.triton.process.wait_ready(60)
     assert (at.drift(MODEL), at.answer(MODEL)) == ((), 2.0)
     assert actions(at)[:3] == ["deployment.reconciled", "deployment.drifted", "change.applied"]
+
+
+def test_a_watch_that_fails_unexpectedly_is_reported_and_the_next_one_heals(at: Installation) -> None:
+    at.register(MODEL, 2.0)
+    at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+    with InferenceServerClient(at.triton.grpc) as client:
+        client.unload_model(MODEL, headers=at.triton.headers)
+
+    def stumble(name: str) -> None:
+        raise ZeroDivisionError(name)
+
+    assert at.drift(MODEL, at.worker(boundary=stumble)) == ("cannot be observed (ZeroDivisionError)",)
+    assert (at.drift(MODEL), at.answer(MODEL)) == ((), 2.0)
 
 
 def test_acceptance_6_a_server_that_dies_before_a_load_is_waited_for_and_the_change_undone(at: Installation) -> None:
