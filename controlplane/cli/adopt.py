@@ -16,6 +16,7 @@ from controlplane.cli.uploading import files_of, upload_version
 
 _VERSION = re.compile(r"[1-9][0-9]*")
 _CONFIG = "config.pbtxt"
+_ALREADY = "already adopted"
 _ONNX = frozenset({"onnxruntime", "onnxruntime_onnx"})
 
 
@@ -55,7 +56,7 @@ def adopt(session: Session, /, directory: Path, *, env: str, only: tuple[str, ..
     done = [_adopt(session, found, env, reason) for found in models]
     rows = [(a.model, a.versions, a.opaque, a.change, a.message) for a in done]
     emit(session, done, lambda: table(("MODEL", "VERSIONS", "OPAQUE", "CHANGE", ""), rows))
-    failed = [a for a in done if a.change is None]
+    failed = [a for a in done if a.change is None and a.message != _ALREADY]
     if failed:
         raise ApiError(
             f"{len(failed)} of {len(done)} models were not proposed, first {failed[0].model}: {failed[0].message}",
@@ -105,10 +106,27 @@ def _adopt(session: Session, found: Found, env: str, reason: str) -> Adopted:
                 config=found.text if opaque else None,
             )
             registered.append(session.client.catalog.register(found.name, new))
+        if _is_deployed(session, found, env, config):
+            return Adopted(found.name, tuple(found.versions), opaque, None, _ALREADY)
         change = _propose(session, found, env, reason, served(config, list(found.versions)))
     except ApiError as error:
         return Adopted(found.name, tuple(v.number for v in registered), opaque, None, f"[{error.code}] {error.message}")
     return Adopted(found.name, tuple(v.number for v in registered), opaque, change.summary.id, change.summary.state)
+
+
+def _is_deployed(session: Session, found: Found, env: str, config: JsonObject) -> bool:
+    """Whether the environment serves these versions with this config: nothing would change. A model without a config
+    is served with one that was made for it, whichever it is."""
+    try:
+        deployment = session.client.environments.deployment(env, found.name)
+        if tuple(ref.number for ref in deployment.versions) != served(config, list(found.versions)):
+            return False
+        deployed = session.client.configs.deployed(env, found.name).config
+    except ApiError as error:
+        if error.code != "not_found":
+            raise
+        return False
+    return found.text is None or deployed == {key: value for key, value in config.items() if key != "version_policy"}
 
 
 def _propose(session: Session, found: Found, env: str, reason: str, versions: tuple[int, ...]) -> Change:

@@ -13,6 +13,8 @@ from clients.control.contexts import Context
 from clients.control.types import NewEnvironment, NewServer
 from controlplane.cli.app import main
 from controlplane.domain.changes import ChangeState
+from controlplane.domain.environments import Revision
+from controlplane.wiring import SystemClock
 from tests.store.api.conftest import Api
 
 DOUBLE = "double (float[N,4] x) => (float[N,4] y) <float f = {2.0}> { y = Mul(x, f) }"
@@ -186,6 +188,47 @@ def test_a_repository_is_adopted_with_what_triton_would_serve(cli: Cli, model: s
     assert isinstance(change, dict)
     assert [ref["number"] for ref in change["plan"]["versions"]] == [1, 2]
     assert "version_policy" not in change["plan"]["config"]
+
+
+def test_what_is_served_as_it_lies_there_is_adopted_already(cli: Cli, api: Api, model: str, tmp_path: Path) -> None:
+    root = tmp_path / "old"
+    for name in ("double", "plain"):
+        (root / name / "1").mkdir(parents=True)
+        (root / name / "1" / "model.onnx").write_bytes(Path(model).read_bytes())
+    cli("model", "register", "double", model)
+    config = root / "double" / "config.pbtxt"
+    config.write_text(cli("config", "generate", "double") + "\nversion_policy { all { } }\n")
+    adopted = cli.json("model", "adopt", str(root), "-e", "prod")
+    assert [item["change"] for item in adopted] == [1, 2]  # type: ignore[attr-defined]  # a tree
+    for number in ("1", "2"):
+        cli("change", "approve", number, "--context", "approver")
+        cli("change", "apply", number, "--no-wait")
+        apply_as_the_worker_records_it(api, int(number))
+    assert cli.json("model", "adopt", str(root), "-e", "prod") == [
+        {"model": name, "versions": [1], "opaque": False, "change": None, "message": "already adopted"}
+        for name in ("double", "plain")
+    ]
+    config.write_text(config.read_text() + "\nresponse_cache { enable: true }\n")
+    adopted = cli.json("model", "adopt", str(root), "-e", "prod")
+    assert [(item["change"], item["message"]) for item in adopted] == [  # type: ignore[attr-defined]  # a tree
+        (3, "open"),
+        (None, "already adopted"),
+    ]
+
+
+def apply_as_the_worker_records_it(api: Api, change: int) -> None:
+    with api.storage.write() as unit:
+        request = unit.changes.get(change)
+        deployment = unit.environments.deployment(request.environment, request.model)
+        assert deployment is not None
+        unit.environments.guard(
+            request.environment, request.model, deployment.lease_token, revision=1, active_change=None
+        )
+        desired = unit.changes.plan(request).desired
+        unit.environments.add_revision(
+            Revision(request.environment, request.model, 1, desired, change, SystemClock().now(), ())
+        )
+        unit.changes.move(change, ChangeState.APPLIED)
 
 
 def test_a_bare_replan_keeps_the_wish_and_options_are_the_whole_wish(cli: Cli, model: str) -> None:
