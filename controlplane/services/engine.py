@@ -1,9 +1,11 @@
 # The only engine: brings one model on one server to what is desired, effect by journalled effect.
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 from controlplane.domain.artifacts import Manifest
 from controlplane.domain.canonical import JsonObject
@@ -16,6 +18,7 @@ from controlplane.errors import (
     ArtifactCorrupt,
     ConfigInvalid,
     ControlPlaneError,
+    LeaseLost,
     LoadFailed,
     LoadUnknown,
     OperationTimedOut,
@@ -26,8 +29,10 @@ from controlplane.services.lease import Lease
 from controlplane.services.ports import ArtifactStore, Clock, ConfigCodec, Target
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
+_log = logging.getLogger(__name__)
+
 _PASSES = 4
-_FENCE_SECONDS = 60.0
+_FENCE_MARGIN_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _RETRY_SECONDS = 0.5
 
@@ -110,6 +115,7 @@ class Engine:
         passes = 0
         while passes < _PASSES:
             try:
+                self.end_restart(work, target, desired)
                 observed = self.observe(target, work.lease.model, desired)
                 steps = converge(observed, desired)
                 if not steps:
@@ -134,6 +140,19 @@ class Engine:
                 self.effect(work, target, step, desired)
         self.effect(work, target, Step(Effect.RELEASE_SERVER, "files are right"), desired)
 
+    def end_restart(self, work: Work, target: Target, desired: Desired) -> None:
+        """Let a server start again that was left held down by a worker that died or failed. No effect of the change."""
+        held = None if target.keeper is None else target.keeper.held()
+        if held is None:
+            return
+        if held != work.lease.model:
+            with self._storage.read() as unit:
+                other = unit.environments.deployment(work.lease.environment, held)
+            if other is not None and other.lease_expires_at is not None and other.lease_expires_at > self._clock.now():
+                return  # somebody is in the middle of it
+        step = Step(Effect.RELEASE_SERVER, f"the restart for {held!r} broke off")
+        self.effect(replace(work, change=None), target, step, desired)
+
     def effect(self, work: Work, target: Target, step: Step, desired: Desired) -> None:
         """One effect: journalled before, fenced while, journalled after."""
         model = work.lease.model
@@ -144,7 +163,7 @@ class Engine:
         newest_ns: int | None = None
         try:
             self._boundary(f"before {name}")
-            with target.repository.fence(model, work.lease.token, wait_seconds=_FENCE_SECONDS):
+            with self._fenced(work, target):
                 if step.effect is Effect.LOAD:
                     newest_ns = target.repository.observe(model).newest_ns
                 self._perform(work, target, step, desired)
@@ -158,6 +177,37 @@ class Engine:
             unit.changes.finish(entry, self._clock.now())
             if step.effect in (Effect.LOAD, Effect.REMOVE_MODEL, Effect.KILL_SERVER):
                 unit.environments.set_loaded_ns(target.spec.name, model, newest_ns, self._clock.now())
+
+    @contextmanager
+    def _fenced(self, work: Work, target: Target) -> Iterator[None]:
+        """Raises LeaseLost when the fence cannot be had: nothing was done, and a later pass goes on.
+
+        Whoever holds the fence may be inside a load, which takes as long as the policy lets it.
+        """
+        model, token = work.lease.model, work.lease.token
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(
+                    target.repository.fence(model, token, wait_seconds=work.load_seconds + _FENCE_MARGIN_SECONDS)
+                )
+            except OperationTimedOut as error:
+                raise LeaseLost(
+                    f"{model!r} is left to a later pass: {error.message}", hint=error.hint, details=error.details
+                ) from error
+            except LeaseLost as error:
+                self._outbid(work, int(str(error.details["seen"])))
+                raise
+            yield
+
+    def _outbid(self, work: Work, seen: int) -> None:
+        """Where the lease is still ours, the fence has seen a token that this database never gave: it is a new one, or
+        was restored. The lease goes back with a greater token, for the next claim. Raises LeaseLost where it is not."""
+        environment, model = work.lease.environment, work.lease.model
+        with self._storage.write() as unit:
+            unit.environments.guard(
+                environment, model, work.lease.token, lease_token=seen + 1, lease_owner=None, lease_expires_at=None
+            )
+        _log.warning("the fence is ahead of the database", extra={"environment": environment, "model": model})
 
     def _perform(self, work: Work, target: Target, step: Step, desired: Desired) -> None:
         model, repository = work.lease.model, target.repository
@@ -183,7 +233,7 @@ class Engine:
                 self._unload(work, target)
             case Effect.KILL_SERVER:
                 assert target.keeper is not None
-                target.keeper.kill()
+                target.keeper.kill(model)
             case Effect.RELEASE_SERVER:
                 assert target.keeper is not None
                 target.keeper.release()

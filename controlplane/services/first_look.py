@@ -25,7 +25,7 @@ class Look:
 
 
 class FirstLook:
-    """Observes, and writes nothing."""
+    """Observes, and writes no file."""
 
     def __init__(self, storage: Storage, engine: Engine) -> None:
         self._storage = storage
@@ -68,6 +68,7 @@ class FirstLook:
         patience = time.monotonic() + work.load_seconds
         while True:
             try:
+                self._engine.end_restart(work, target, desired)
                 return self._engine.observe(target, work.lease.model, desired)
             except ServerUnreachable:
                 if time.monotonic() >= patience:

@@ -212,8 +212,12 @@ class Prober(Protocol):
 class Keeper(Protocol):
     """Power over a server that we launched; there is none over any other."""
 
-    def kill(self) -> None:
-        """SIGKILL the server and keep it down until `release`."""
+    def kill(self, model: str) -> None:
+        """SIGKILL the server for the sake of `model`, and keep it down until `release`."""
+        ...
+
+    def held(self) -> str | None:
+        """The model for whose sake it is kept down."""
         ...
 
     def release(self) -> None:

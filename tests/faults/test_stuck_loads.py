@@ -12,6 +12,7 @@ from controlplane.domain.changes import ChangeState
 from controlplane.services.change_views import ChangeView
 from controlplane.storage.database import Database
 from controlplane.triton.runtime.find import TritonRuntime
+from controlplane.triton.runtime.keeper import ServerKeeper
 from controlplane.triton.runtime.launch import LaunchOptions
 from controlplane.triton.runtime.supervise import Supervisor
 from tests.live.installation import ENV, Installation, install
@@ -51,6 +52,25 @@ def supervised(runtime: TritonRuntime, tmp_path: Path) -> Iterator[LiveTriton]:
     finally:
         stopping.set()
         thread.join()
+
+
+def test_a_server_that_a_dead_worker_held_down_comes_back_with_the_next_change(
+    tmp_path: Path, database: Database, supervised: LiveTriton
+) -> None:
+    at = install(tmp_path, database, supervised)
+    for model in ("one", "two"):
+        at.register(model, 2.0)
+        at.register(model, 3.0)
+        at.deploy(model, versions=(1,), config=at.config(model))
+    keeper = ServerKeeper(supervised.home, supervised.repository, alive=lambda: True)
+    for held in ("one", "two"):
+        keeper.kill(held)  # and then its worker dies
+
+        view = at.deploy("one", versions=(2,) if held == "one" else (1,))
+
+        assert (view.request.state, view.request.message, keeper.held()) == (ChangeState.APPLIED, "", None)
+        assert at.answer("one") == (3.0 if held == "one" else 2.0)
+        assert at.answer("two") == 2.0
 
 
 @dataclass

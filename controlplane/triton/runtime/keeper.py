@@ -11,7 +11,7 @@ from controlplane.triton.runtime.processes import birth, kill, stubs
 from controlplane.triton.runtime.state import read_state
 
 HOLD = "hold"
-"""While a file of this name lies in the server's home, its supervisor does not start it."""
+"""While a file of this name lies in the server's home, its supervisor does not start it. It names the model for whose sake."""
 _RELEASE_SECONDS = 120.0
 _DRAIN_SECONDS = 5.0
 _POLL_SECONDS = 0.1
@@ -25,11 +25,17 @@ class ServerKeeper:
         self._repository = repository
         self._alive = alive
 
-    def kill(self) -> None:
-        (self._home / HOLD).touch()
+    def kill(self, model: str) -> None:
+        (self._home / HOLD).write_text(model)
         state = read_state(self._home)
         if state is not None:
             state.kill()
+
+    def held(self) -> str | None:
+        try:
+            return (self._home / HOLD).read_text()
+        except FileNotFoundError:
+            return None
 
     def release(self) -> None:
         (self._home / HOLD).unlink(missing_ok=True)

@@ -31,7 +31,11 @@ class Supervisor:
         self._restart_at: float | None = None
 
     def start(self, deadline_seconds: float) -> None:
-        """The first start, waited for. Raises RuntimeUnavailable, and then nothing is left running."""
+        """The first start, waited for. Raises RuntimeUnavailable, and then nothing is left running.
+
+        Nobody holds down a server that was not there: what holds it is left from a worker that died.
+        """
+        self._hold.unlink(missing_ok=True)
         try:
             self.server.start()
             self.server.wait_ready(deadline_seconds)

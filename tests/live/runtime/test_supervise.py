@@ -13,6 +13,7 @@ import pytest
 from controlplane.errors import RuntimeUnavailable
 from controlplane.triton.runtime import processes
 from controlplane.triton.runtime.find import TritonRuntime
+from controlplane.triton.runtime.keeper import ServerKeeper
 from controlplane.triton.runtime.launch import LaunchOptions
 from controlplane.triton.runtime.state import read_state
 from controlplane.triton.runtime.supervise import Supervisor
@@ -95,6 +96,15 @@ def test_a_first_start_that_fails_leaves_nothing_running(
     with pytest.raises(RuntimeUnavailable, match="exited with status 1 before it was ready"):
         supervisor.start(30)
     assert not supervisor.server.state.alive()
+
+
+def test_a_first_start_lets_go_of_what_a_worker_that_died_held_down(supervisor: Supervisor, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    ServerKeeper(home, tmp_path / "models", alive=lambda: False).kill("m")
+    supervisor.start(30)
+    supervisor.server.kill()
+    tick_until_restarted(supervisor, 5)
 
 
 def test_a_repository_that_is_not_there_is_named(supervisor: Supervisor, repository: Path) -> None:
