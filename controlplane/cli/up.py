@@ -69,6 +69,8 @@ def run(settings: Settings, port: int, stop: threading.Event) -> None:
         services = build_services(settings, storage)
         Installation(settings, storage, services).ensure(address, triton.server.ports)
         services.audit.sign()
+        with storage.read() as unit:
+            fresh = not unit.changes.list(limit=1)
         storage.database.close()
         children = []
         for child in (
@@ -80,7 +82,7 @@ def run(settings: Settings, port: int, stop: threading.Event) -> None:
             children.append(child)
         children[0].wait_for(lambda: stop.is_set() or _answers(port), _API_SECONDS)
         if not stop.is_set():
-            _tell(settings, address, triton)
+            _tell(settings, address, triton, fresh=fresh)
         _keep(triton, children, stop)
         say("stopping …")
 
@@ -130,7 +132,8 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _tell(settings: Settings, address: str, triton: Supervisor) -> None:
+def _tell(settings: Settings, address: str, triton: Supervisor, *, fresh: bool) -> None:
+    """Where is what; and, while nothing was ever proposed, the first steps."""
     ports = triton.server.ports
     say(f"""
 Everything runs.
@@ -139,13 +142,14 @@ Everything runs.
   api       {address}
   triton    grpc {ports.grpc_address}, http {ports.http_address}
   log       {settings.home}/log, {triton.server.log}
-  contexts  author (in use), approver, admin
-
+  contexts  author (in use), approver, admin""")
+    if fresh:
+        say("""
 Next, in another terminal:
 
   tritonctl model register digits MODEL.onnx
   tritonctl change propose digits --env local --version 1 --config generated --reason "first deployment"
   tritonctl change approve 1 --context approver
-  tritonctl change apply 1
-
+  tritonctl change apply 1""")
+    say("""
 Ctrl-C stops everything; started again, it goes on where it was.""")

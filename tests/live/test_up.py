@@ -53,7 +53,7 @@ class Up:
     def _started(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.output.read_text()
-        return "Everything runs." in self.output.read_text()
+        return "Ctrl-C stops everything" in self.output.read_text()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -178,6 +178,7 @@ def test_started_again_it_goes_on_where_it_was_on_another_port_if_need_be(own_up
     own_up.run("environment", "policy", "local", "--approvals", "0", "--context", "admin")
     wish = ("--version", "1", "--config", "generated", "--reason", "first", "--apply")
     own_up.run("change", "propose", "double", "--env", "local", *wish)
+    assert "tritonctl model register digits" in own_up.output.read_text()
     assert own_up.stop() == 0
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -186,6 +187,9 @@ def test_started_again_it_goes_on_where_it_was_on_another_port_if_need_be(own_up
         own_up.environment["TRITONCTL_API__PORT"] = str(port)
         own_up.start()
         assert json.loads(own_up.run("context", "show", "-o", "json"))["api"] != f"http://127.0.0.1:{port}"
+    told = own_up.output.read_text()
+    assert "Everything runs.\n\n  home " in told
+    assert "tritonctl model register digits" not in told  # the first steps were taken
     assert own_up.answer("double") == 2.0
     assert json.loads(own_up.run("principal", "show", "-o", "json"))["name"] == "author"
     tokens = json.loads(own_up.run("token", "list", "--context", "admin", "-o", "json"))["items"]
