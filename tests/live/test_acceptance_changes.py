@@ -135,7 +135,9 @@ def test_acceptance_3_undeploy_and_roll_back_from_it(
     assert (at.answer(model), at.served(model)) == (2.0, [1])
     assert [r.content.numbers for r in at.environments.revisions(at["author"], ENV, model)] == [(1,), (), (1,)]
 
-    assert at.rollback(model, to=0).request.state is ChangeState.APPLIED
+    end = at.changes.rollback(at["author"], ENV, model, to=0, reason="nobody asks it any more")
+    assert (end.request.state, end.needed) == (ChangeState.OPEN, 1)  # what ends the service needs a change's approvals
+    assert at.finish(at.start(end)).request.state is ChangeState.APPLIED
     assert not client.is_model_ready(model)
 
 

@@ -6,12 +6,23 @@ from dataclasses import replace
 import pytest
 
 from controlplane.domain.artifacts import FileEntry, Manifest
-from controlplane.domain.converge import Desired, Effect, Observed, Step, converge, differences
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.converge import (
+    Desired,
+    Effect,
+    Found,
+    Observed,
+    Step,
+    converge,
+    differences,
+    lies_there,
+    unmanaged,
+)
 from controlplane.domain.servers import ModelFiles, VersionState
 
 ONE = Manifest((FileEntry("model.onnx", 10, "sha256:" + "1" * 64),))
 TWO = Manifest((FileEntry("model.onnx", 10, "sha256:" + "2" * 64),))
-CONFIG = {"name": "m", "version_policy": {"specific": {"versions": ["1"]}}}
+CONFIG: JsonObject = {"name": "m", "version_policy": {"specific": {"versions": ["1"]}}}
 DESIRED = Desired(config=CONFIG, serving={1: ONE}, retained={})
 SETTLED = Observed(
     files=ModelFiles("text", {1: ONE}, (), 100),
@@ -101,3 +112,39 @@ def test_differences_name_bytes_config_service_and_overrides() -> None:
         "served without being deployed: version 2",
         "loaded config: max_batch_size: 8 became 4",
     )
+
+
+def test_an_empty_place_is_free_and_files_strays_or_a_served_version_take_it() -> None:
+    assert not lies_there(NOTHING_THERE)
+    assert lies_there(replace(NOTHING_THERE, files=ModelFiles(None, {}, ("notes.txt",), 0)))
+    assert lies_there(replace(NOTHING_THERE, versions=SETTLED.versions))
+    assert lies_there(files())
+
+
+def test_what_is_registered_to_the_byte_and_served_can_be_taken_over() -> None:
+    assert unmanaged(SETTLED, DESIRED, {1: ONE}) == ()
+    assert unmanaged(files(versions={1: ONE, 2: TWO}), DESIRED, {1: ONE, 2: TWO}) == ()
+
+
+@pytest.mark.parametrize(
+    ("observed", "why"),
+    [
+        (files(strays=("notes.txt",)), "not of a registered version: notes.txt"),
+        (replace(SETTLED, config=None), "it has no config.pbtxt that could be put back"),
+        (files(versions={1: TWO}), "version 1 has other bytes than the registered ones"),
+        (files(versions={1: ONE, 3: TWO}), "version 3 is not registered"),
+        (replace(SETTLED, versions=()), "it is not served"),
+        (
+            replace(SETTLED, versions=(*SETTLED.versions, VersionState(2, "READY", ""))),
+            "version 2 is served without files",
+        ),
+    ],
+)
+def test_what_could_not_be_put_back_is_not_taken_over(observed: Observed, why: str) -> None:
+    assert unmanaged(observed, DESIRED, {1: ONE, 2: TWO}) == (why,)
+
+
+def test_what_was_found_is_desired_again_with_the_registered_bytes() -> None:
+    found = Found(CONFIG, (1,), (1, 2))
+    assert Found.from_json(found.to_json()) == found
+    assert found.desired({1: ONE, 2: TWO, 3: TWO}) == Desired(CONFIG, {1: ONE}, {2: TWO})
