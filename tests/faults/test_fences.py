@@ -22,7 +22,7 @@ def dialect() -> str:
 
 @pytest.fixture
 def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Installation:
-    return install(tmp_path, database, triton, policy={"load_timeout_seconds": 1})
+    return install(tmp_path, database, triton)
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def token(at: Installation, model: str) -> int:
 def test_a_fence_that_another_worker_holds_turns_no_change_back(
     at: Installation, triton: LiveTriton, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_FENCE_MARGIN_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "_FENCE_MARGIN_SECONDS", -29.5)  # the load deadline is 30 s
     repository = LocalRepository(triton.repository)
     with repository.fence(model, token(at, model), wait_seconds=1):
-        view = at.finish(at.start(at.propose(model, versions=(2,))), passes=2)
+        view = at.finish(at.start(at.propose(model, versions=(2,))), passes=1)
         assert (view.request.state, at.answer(model)) == (ChangeState.APPLYING, 2.0)
         assert {entry.error_code for entry in view.journal} == {"lease.lost"}
 
