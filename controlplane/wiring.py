@@ -51,6 +51,7 @@ from controlplane.triton.pbtxt import PbtxtCodec
 from controlplane.triton.probe import prove_instances
 from controlplane.triton.repository import LocalRepository
 from controlplane.triton.runtime.keeper import ServerKeeper
+from controlplane.triton.runtime.launch import PROBES
 from controlplane.webhook_post import HttpPoster
 from controlplane.worker import Worker
 
@@ -169,6 +170,7 @@ class Connections:
             key=None if spec.admin_key is None else (ADMIN_KEY_NAME, self._secret(spec.admin_key)),
             tls=_tls(spec),
             log=None if spec.log_file is None else Path(spec.log_file),
+            probes=None if spec.home is None else Path(spec.home) / PROBES,
         )
         repository = Path(spec.repository)
         keeper = None if spec.home is None else ServerKeeper(Path(spec.home), repository, server.alive)

@@ -27,6 +27,7 @@ from controlplane.errors import (
 )
 from controlplane.triton import metrics
 from controlplane.triton.config_fields import tree_of
+from controlplane.triton.probe_counts import counted_probes
 from controlplane.triton.server_log import ServerLog, poll_failure
 
 Response = TypeVar("Response")
@@ -40,7 +41,8 @@ class TritonServer:
     """The `Server` of services/ports.py. Safe to share between threads; it connects with the first call.
 
     `key` is the name and the value of the restricted protocols' key. `log` is the server's log file, where it is on this
-    machine: Triton keeps the reason why a directory cannot be read only there.
+    machine: Triton keeps the reason why a directory cannot be read only there. `probes` is where the backends of a server
+    that we launched count the probes that they answered; other servers are asked for their metrics.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class TritonServer:
         key: tuple[str, str] | None = None,
         tls: Tls | None = None,
         log: Path | None = None,
+        probes: Path | None = None,
     ) -> None:
         self.address = address
         self._metrics_url = metrics_url
         self._metadata = () if key is None else ((f"triton-grpc-protocol-{key[0]}", key[1]),)
         self._client = InferenceClient(address, tls=tls, metadata=self._metadata)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._client.channel)
+        self._probes = probes
         self._log = None if log is None else ServerLog(log)
 
     def close(self) -> None:
@@ -162,6 +166,8 @@ class TritonServer:
         return sum(entry.inference_stats.cache_hit.count for entry in answer.model_stats)
 
     def probed_instances(self, model: str, version: int) -> Mapping[str, int] | None:
+        if self._probes is not None:
+            return counted_probes(self._probes, model, version)
         if self._metrics_url is None:
             return None
         return metrics.probed_instances(

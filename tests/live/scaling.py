@@ -12,6 +12,7 @@ from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.triton.control import TritonServer
 from controlplane.triton.repository import LocalRepository
+from controlplane.triton.runtime.launch import PROBES
 from tests.live.servers import ADMIN_KEY, LiveTriton
 
 ROW = {"X": np.array([[1, 2]], dtype=np.float32)}
@@ -66,6 +67,6 @@ class Site:
 
 
 def open_site(live: LiveTriton, base: Path) -> Site:
-    server = TritonServer(live.grpc, metrics_url=live.metrics, key=("admin-key", ADMIN_KEY), log=live.process.log)
+    server = TritonServer(live.grpc, key=("admin-key", ADMIN_KEY), log=live.process.log, probes=live.home / PROBES)
     repository = LocalRepository(live.repository)
     return Site(live, server, repository, ObjectArtifactStore.local(base / "artifacts"))

@@ -32,6 +32,10 @@ LOG_LIMIT_BYTES = 16 * 1024 * 1024
 _PORT_TRIES = 5
 
 
+PROBES = "probes"
+"""Below the server's home: what each instance counts of the probes that it answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
     """`home` holds what is the server's own: state.json, log/, backends/ and an empty working directory.
@@ -239,13 +243,14 @@ class TritonProcess:
         gives instances without a kind to the CPU."""
         environment = self._options.runtime.environment
         if environment is None:
-            return dict(os.environ)
+            return {**os.environ, "TRITONCTL_PROBES": str(self._options.home / PROBES)}
         return {
             "PATH": f"{environment.directory}/bin:/usr/bin:/bin",
             "LD_LIBRARY_PATH": f"{environment.directory}/loader",
             "HOME": str(self._options.home / "cwd"),
             "LANG": "C.UTF-8",
             "CUDA_VISIBLE_DEVICES": "",
+            "TRITONCTL_PROBES": str(self._options.home / PROBES),
         }
 
     def _listens(self) -> bool:

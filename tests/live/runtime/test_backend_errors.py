@@ -8,8 +8,10 @@ import pytest
 import tritonclient.grpc as grpcclient
 from tritonclient.utils import InferenceServerException
 
+from controlplane.triton.probe_counts import counted_probes
+from controlplane.triton.runtime.launch import PROBES
 from tests.live.onnx_graphs import Graph, graph, parse
-from tests.live.runtime.models import ask, ask_together, counters, serve
+from tests.live.runtime.models import ask, ask_together, serve
 from tests.live.servers import LiveTriton
 
 # A row that looks up a place beyond the table's four fails; the others are answered.
@@ -41,7 +43,6 @@ def test_one_bad_request_of_ten_does_not_hurt_the_other_nine(triton: LiveTriton)
         else:
             assert not isinstance(answer, Exception)
             assert answer["y"].tolist() == [[10.0 * (n % 4)]]
-    assert sum(counters(triton, "onnxruntime_request_errors", "one_of_ten").values()) == 1
 
 
 def test_text_that_is_not_utf_8_is_refused_and_its_batch_mates_are_answered(triton: LiveTriton) -> None:
@@ -71,14 +72,12 @@ def test_a_model_with_failed_requests_behind_it_unloads(triton: LiveTriton) -> N
     for _ in range(20):
         answers = ask_together(triton, "unloads", [place(99 if n % 10 == 3 else n % 4) for n in range(50)], ["y"])
         assert sum(isinstance(answer, Exception) for answer in answers) == 5
-    assert sum(counters(triton, "onnxruntime_request_errors", "unloads").values()) == 100
     with grpcclient.InferenceServerClient(triton.grpc) as client:
         client.unload_model("unloads", headers=triton.headers)
         end = time.monotonic() + 20
         while _state(client, triton, "unloads") != "UNAVAILABLE":
             assert time.monotonic() < end
             time.sleep(0.1)
-    assert counters(triton, "onnxruntime_request_errors", "unloads") == {}
 
 
 def _state(client: grpcclient.InferenceServerClient, server: LiveTriton, name: str) -> str:
@@ -89,23 +88,20 @@ def _state(client: grpcclient.InferenceServerClient, server: LiveTriton, name: s
 def test_probes_are_counted_for_every_instance_and_other_requests_are_not(triton: LiveTriton) -> None:
     one = graph("softmax")
     serve(triton, one, "probed", max_batch_size=4, instances=3)
-    before = counters(triton, "onnxruntime_probes", "probed")
-    assert sorted(before.values()) == [0, 0, 0]
-    assert {instance.partition(":")[0] for instance in before} == {"probed_0_0", "probed_0_1", "probed_0_2"}
     for n in range(6):
         ask(triton, "probed", one.inputs, ["y"], request_id=f"ordinary/{n}")
-    assert counters(triton, "onnxruntime_probes", "probed") == before
+    assert counted_probes(triton.home / PROBES, "probed", 1) is None
     sent = 0
-    while 0 in counters(triton, "onnxruntime_probes", "probed").values():
+    while len(found := counted_probes(triton.home / PROBES, "probed", 1) or {}) < 3:
         assert sent < 30
         ask(triton, "probed", one.inputs, ["y"], request_id=f"probe/{sent}")
         sent += 1
-    assert sum(counters(triton, "onnxruntime_probes", "probed").values()) == sent
+    assert {instance.partition(":")[0] for instance in found} == {"probed_0_0", "probed_0_1", "probed_0_2"}
+    assert sum(found.values()) == sent
 
 
 def test_a_probe_that_fails_is_an_error_and_no_probe(triton: LiveTriton) -> None:
     serve(triton, LOOKUP, "probe_fails", max_batch_size=4)
     with pytest.raises(InferenceServerException, match="Gather node"):
         ask(triton, "probe_fails", place(99), ["y"], request_id="probe/1")
-    assert list(counters(triton, "onnxruntime_probes", "probe_fails").values()) == [0]
-    assert list(counters(triton, "onnxruntime_request_errors", "probe_fails").values()) == [1]
+    assert counted_probes(triton.home / PROBES, "probe_fails", 1) is None

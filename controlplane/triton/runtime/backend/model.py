@@ -65,8 +65,7 @@ class TritonPythonModel:
         self.scalar_inputs = {tensor.name for tensor in self.session.get_inputs() if not graph_dims(tensor)}
         self.scalar_shapes = {output["name"]: [int(d) for d in output["dims"]] for output in config["output"]}
         self.run_options = run_options(config)
-        self.errors = Counter("onnxruntime_request_errors", "Requests that this backend answered with an error", args)
-        self.probes = Counter("onnxruntime_probes", "Requests named probe/... that this instance answered", args)
+        self.probes = ProbeCounter(args)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         # No exception may leave this function: each one can leak the requests' response factories in python_backend
@@ -77,7 +76,7 @@ class TritonPythonModel:
             return [self.refuse(error) for _ in requests]
 
     def finalize(self) -> None:
-        del self.session, self.errors, self.probes
+        del self.session
 
     def answer(self, requests: Sequence[Any]) -> list[Any]:
         responses: list[Any] = [None] * len(requests)
@@ -154,41 +153,28 @@ class TritonPythonModel:
         )
 
     def refuse(self, error: Exception) -> Any:
-        self.errors.increment()
         if isinstance(error, ModelError):
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(ort_text(error), pb_utils.TritonError.INTERNAL))
 
 
-class Counter:
-    """A Prometheus counter of this instance, or nothing where the server was started without metrics.
+class ProbeCounter:
+    """Counts in a file `model/version/instance:pid` below the directory that the server's launcher named, if any did.
 
-    The labels are unique to this process: Triton 24.10 removes a counter that several instances share as soon as the
-    first of them goes.
+    Not a custom metric: in Triton 24.10 a backend process that destroys one can read a reply that was never written, die
+    with the lock of the shared memory in its hands, and take the server with it.
     """
 
-    def __init__(self, name: str, description: str, args: Mapping[str, str]) -> None:
-        try:
-            self.family = pb_utils.MetricFamily(
-                name=name, description=description, kind=pb_utils.MetricFamily.COUNTER
-            )  # kept, because it must outlive its metric
-            self.metric = self.family.Metric(
-                labels={
-                    "model": args["model_name"],
-                    "version": args["model_version"],
-                    "instance": f"{args['model_instance_name']}:{os.getpid()}",
-                }
-            )
-        except Exception as error:
-            self.metric = None
-            pb_utils.Logger.log_warn(f"there is no counter {name}: {error}")
+    def __init__(self, args: Mapping[str, str]) -> None:
+        place = Path(os.environ.get("TRITONCTL_PROBES", "")) / args["model_name"] / args["model_version"]
+        self.path = place / f"{args['model_instance_name']}:{os.getpid()}"
+        self.count = 0
 
     def increment(self) -> None:
-        if self.metric is not None:
-            try:
-                self.metric.increment(1)
-            except Exception as error:
-                pb_utils.Logger.log_warn(f"a counter was not raised: {error}")
+        self.count += 1
+        if self.path.is_absolute():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(str(self.count))
 
 
 def rows(feeds: Feeds) -> int:
