@@ -1,7 +1,7 @@
 # The fixtures of the live tests and of both databases.
 from __future__ import annotations
 
-from tests.live.conftest import make_triton, runtime, triton
+from tests.live.conftest import make_triton, runtime, shared_triton, triton
 from tests.store.conftest import clock, database, dialect, postgres, postgres_template, sqlite_template
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "postgres",
     "postgres_template",
     "runtime",
+    "shared_triton",
     "sqlite_template",
     "triton",
 ]

@@ -46,8 +46,19 @@ def make_triton(runtime: TritonRuntime, tmp_path: Path) -> Iterator[MakeTriton]:
 
 
 @pytest.fixture(scope="session")
-def triton(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveTriton]:
-    """One server for all tests that can share it: use model names of your own, leave it running."""
+def shared_triton(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveTriton]:
     server = launch(runtime, tmp_path_factory.mktemp("shared"))
     yield server
     server.process.stop(0)
+
+
+@pytest.fixture
+def triton(shared_triton: LiveTriton) -> LiveTriton:
+    """One server for all tests that can share it: use model names of your own, leave it running. Should a test have
+    brought it down, the next one gets it anew."""
+    process = shared_triton.process
+    if process.poll() is not None:
+        process.clean()
+        process.start()
+        process.wait_ready(60)
+    return shared_triton

@@ -16,8 +16,8 @@ from tests.live.servers import LiveTriton
 
 
 @pytest.fixture(scope="module")
-def site(triton: LiveTriton, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    opened = open_site(triton, tmp_path_factory.mktemp("infer"))
+def site(shared_triton: LiveTriton, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    opened = open_site(shared_triton, tmp_path_factory.mktemp("infer"))
     opened.write("asked", {1: 3}, config())
     opened.load("asked")
     yield opened
