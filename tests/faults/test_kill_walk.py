@@ -56,7 +56,13 @@ def undo(at: Installation, model: str) -> tuple[ChangeView, float]:
 
 
 def rollback(at: Installation, model: str) -> tuple[ChangeView, float]:
-    return at.changes.rollback(at["author"], ENV, model, to=1, reason="walk"), 2.0
+    return back(at, model, 1), 2.0
+
+
+def back(at: Installation, model: str, revision: int) -> ChangeView:
+    """Started; what was rolled back before needs an approval to be gone back to."""
+    view = at.changes.rollback(at["author"], ENV, model, to=revision, reason="walk")
+    return at.start(view) if view.request.state is ChangeState.OPEN else view
 
 
 FLOWS: dict[str, tuple[Flow, ChangeState]] = {
@@ -69,9 +75,7 @@ FLOWS: dict[str, tuple[Flow, ChangeState]] = {
 def restore(at: Installation, model: str) -> None:
     """Back to version 2 with the first config, whatever the flow left."""
     if at.answer(model) != 3.0:
-        assert at.finish(at.changes.rollback(at["author"], ENV, model, to=2, reason="again")).request.state is (
-            ChangeState.APPLIED
-        )
+        assert at.finish(back(at, model, 2)).request.state is (ChangeState.APPLIED)
     assert at.answer(model) == 3.0
 
 
