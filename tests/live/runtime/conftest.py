@@ -14,7 +14,9 @@ def _unloaded_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "triton" not in request.fixturenames:
         return
-    server: LiveTriton = request.getfixturevalue("triton")
+    server: LiveTriton = request.getfixturevalue("shared_triton")  # `triton` itself is torn down by now
+    if server.process.poll() is not None:
+        return
     with grpcclient.InferenceServerClient(server.grpc) as client:
         for model in client.get_model_repository_index(headers=server.headers).models:
             if model.state == "READY":
