@@ -9,14 +9,14 @@ from tritonclient.utils import InferenceServerException
 
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.catalog import Batching, Signature, TensorSpec
-from controlplane.domain.config_findings import Severity
+from controlplane.domain.config_findings import Finding, Severity
 from controlplane.domain.config_lint import lint
 from controlplane.domain.config_revision import revision_config
 from controlplane.domain.servers import HostFacts
 from controlplane.triton.pbtxt import PbtxtCodec
 from tests.live.onnx_graphs import graph, write
 from tests.live.runtime.models import load
-from tests.live.servers import LiveTriton
+from tests.live.servers import LiveTriton, MakeTriton
 
 HOST = HostFacts(cpu_cores=2, gpus=0, memory_bytes=4 << 30)
 SOFTMAX = Signature(
@@ -144,21 +144,35 @@ CASES: Mapping[str, JsonObject] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if case != "warmup_rows"])
 def test_lint_and_triton_refuse_the_same(triton: LiveTriton, case: str) -> None:
-    codec = PbtxtCodec()
+    assert _loads(triton, case) is (_refusals(case) == []), _refusals(case)
+
+
+def test_a_warmup_of_too_many_rows_is_refused_here_because_triton_may_die_of_it(make_triton: MakeTriton) -> None:
+    # Triton 24.10 refuses the load, or in about one of ten dies in freeing the requests of the warm-up.
+    assert _refusals("warmup_rows")
+    assert not _loads(make_triton(), "warmup_rows")
+
+
+def _config(case: str) -> JsonObject:
+    return PbtxtCodec().check({**BASE, **CASES[case], "name": f"lint_{case}"})
+
+
+def _refusals(case: str) -> list[Finding]:
+    found = lint(_config(case), model=f"lint_{case}", signatures={1: SOFTMAX}, host=HOST, embedded=True)
+    return [finding for finding in found if finding.severity is Severity.REFUSED]
+
+
+def _loads(triton: LiveTriton, case: str) -> bool:
     model = f"lint_{case}"
-    config = codec.check({**BASE, **CASES[case], "name": model})
-    findings = lint(config, model=model, signatures={1: SOFTMAX}, host=HOST, embedded=True)
-    refusals = [finding for finding in findings if finding.severity is Severity.REFUSED]
     directory = triton.repository / model
     write(graph("softmax"), directory / "1")
-    (directory / "config.pbtxt").write_text(codec.render(revision_config(config, [1])))
+    (directory / "config.pbtxt").write_text(PbtxtCodec().render(revision_config(_config(case), [1])))
     try:
         load(triton, model)
-        loaded = True
     except InferenceServerException:
-        loaded = False
-    assert loaded is (refusals == []), refusals
+        return False
     with grpcclient.InferenceServerClient(triton.grpc) as client:
         client.unload_model(model, headers=triton.headers)
+    return True
