@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controlplane.domain.changes import ChangeState
 from controlplane.domain.environments import Deployment
@@ -82,18 +82,19 @@ class Worker:
             self._with_lease(deployment, act)
 
     def _due(self) -> list[tuple[Deployment, Callable[[Lease], None]]]:
+        watched_before = self._clock.now() - timedelta(seconds=self._settings.watch_seconds)
         with self._storage.read() as unit:
-            deployments = unit.environments.deployments()
-            states = {request.id: request.state for request in unit.changes.active()}
+            deployments = unit.environments.waiting(watched_before)
+            states = unit.changes.states([d.active_change for d in deployments if d.active_change is not None])
         due: list[tuple[Deployment, Callable[[Lease], None]]] = []
         for deployment in deployments:
             if deployment.active_change is not None:
                 state = states.get(deployment.active_change)
                 if state in (ChangeState.APPLYING, ChangeState.UNDOING) or (
-                    state is ChangeState.STUCK and self._watch_due(deployment)
+                    state is ChangeState.STUCK and _watch_due(deployment, watched_before)
                 ):
                     due.append((deployment, self._driver.drive))
-            elif deployment.revision > 0 and self._watch_due(deployment):
+            elif deployment.revision > 0:
                 due.append((deployment, self._watcher.watch))
         return due
 
@@ -120,11 +121,6 @@ class Worker:
                 extra={"environment": deployment.environment, "model": deployment.model},
             )
 
-    def _watch_due(self, deployment: Deployment) -> bool:
-        if deployment.watched_at is None:
-            return True
-        return self._clock.now() >= deployment.watched_at + timedelta(seconds=self._settings.watch_seconds)
-
     def _do_chores(self) -> None:
         now = self._clock.now()
         if now < self._next_chores:
@@ -135,3 +131,7 @@ class Worker:
                 chore()
             except ControlPlaneError as error:
                 _log.exception("a chore failed", extra={"code": error.code, "reason": error.message})
+
+
+def _watch_due(deployment: Deployment, watched_before: datetime) -> bool:
+    return deployment.watched_at is None or deployment.watched_at <= watched_before

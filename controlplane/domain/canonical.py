@@ -18,9 +18,8 @@ _SAFE_INTEGER = 2**53 - 1
 
 def canonical_bytes(value: Json) -> bytes:
     """RFC 8785 encoding of `value`; raises InvalidInput for floats, unsafe integers and lone surrogates."""
-    _refuse_ambiguous(value)
     try:
-        return _encode(value).encode("utf-8")
+        return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except UnicodeEncodeError as error:
         raise InvalidInput(f"text with a lone surrogate cannot be digested: {error}") from None
 
@@ -34,26 +33,24 @@ def digest_bytes(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _refuse_ambiguous(value: Json) -> None:
+def _ordered(value: Json) -> Json:
+    """The same tree with its keys in order, and nothing in it that could be written in two ways."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        if abs(value) > _SAFE_INTEGER:
+            raise InvalidInput(f"the integer {value} is beyond 2**53; write it as a string")
+        return value
     if isinstance(value, float):
         raise InvalidInput(f"a float ({value!r}) has no canonical form here; write it as a string")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _SAFE_INTEGER:
-        raise InvalidInput(f"the integer {value} is beyond 2**53; write it as a string")
     if isinstance(value, Mapping):
-        for key, item in value.items():
+        for key in value:
             if not isinstance(key, str):
                 raise InvalidInput(f"the key {key!r} is not a string")
-            _refuse_ambiguous(item)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for item in value:
-            _refuse_ambiguous(item)
+        return {key: _ordered(value[key]) for key in sorted(value, key=_utf16)}
+    return [_ordered(item) for item in value]
 
 
-def _encode(value: Json) -> str:
-    if isinstance(value, Mapping):
-        # RFC 8785 sorts by UTF-16 code units, which differs from code points beyond the basic plane.
-        items = sorted(value.items(), key=lambda item: item[0].encode("utf-16-be", "surrogatepass"))
-        return "{" + ",".join(f"{_encode(key)}:{_encode(item)}" for key, item in items) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(_encode(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+def _utf16(key: str) -> bytes:
+    # RFC 8785 sorts by UTF-16 code units, which differs from code points beyond the basic plane.
+    return key.encode("utf-16-be", "surrogatepass")

@@ -55,6 +55,8 @@ class ObjectArtifactStore:
         return FileEntry(path, size, sha256)
 
     def add_directory(self, directory: Path) -> Manifest:
+        """Every file below `directory`. Raises ArtifactInvalid for symbolic links and anything else that is not a file,
+        and NameInvalid for a name that Triton may not see, both before a byte is stored."""
         return Manifest(tuple(self.add_file(directory / path, path) for path in list_files(directory)))
 
     def add_stream(self, chunks: Iterable[bytes], expected_sha256: str | None = None) -> tuple[str, int]:
@@ -199,7 +201,7 @@ class ObjectArtifactStore:
 
 
 def list_files(directory: Path) -> list[str]:
-    """The relative paths of every file below `directory`, sorted; see `ArtifactStore.add_directory` for what is refused."""
+    """The relative paths of every file below `directory`, sorted; see `ObjectArtifactStore.add_directory` for what is refused."""
     found: list[str] = []
     for folder, names, files in os.walk(directory, onerror=_refuse_unreadable):
         relative = Path(folder).relative_to(directory)

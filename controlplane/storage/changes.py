@@ -10,7 +10,6 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import (
-    ACTIVE,
     Approval,
     ChangeKind,
     ChangeRequest,
@@ -24,6 +23,7 @@ from controlplane.domain.changes import (
 from controlplane.domain.converge import Effect
 from controlplane.domain.environments import Direction, RevisionContent
 from controlplane.errors import Conflict, ControlPlaneError, LoadFailed, LoadUnknown, NotFound
+from controlplane.storage.environments import RevisionRow
 from controlplane.storage.types import Base, CanonicalJson, UtcDateTime
 
 
@@ -175,11 +175,9 @@ class ChangeStore:
         )
         return tuple(_request(row) for row in rows)
 
-    def active(self) -> tuple[ChangeRequest, ...]:
-        rows = self._session.scalars(
-            select(ChangeRow).where(ChangeRow.state.in_([state.value for state in ACTIVE])).order_by(ChangeRow.id)
-        )
-        return tuple(_request(row) for row in rows)
+    def states(self, changes: Sequence[int]) -> dict[int, ChangeState]:
+        rows = self._session.execute(select(ChangeRow.id, ChangeRow.state).where(ChangeRow.id.in_(changes)))
+        return {change: ChangeState(state) for change, state in rows}
 
     def move(self, change: int, new: ChangeState, **values: object) -> ChangeRequest:
         """The only way to change a state. Raises TransitionIllegal, or Conflict when another transaction moved it."""
@@ -250,18 +248,25 @@ class ChangeStore:
 
     def rolled_back_digests(self, environment: str, model: str) -> frozenset[str]:
         """Digests of the contents that an applied rollback went back from."""
-        rows = self._session.execute(
-            select(PlanRow.base_digest, PlanRow.desired)
+        rows = self._session.scalars(
+            select(PlanRow.base_digest)
+            .distinct()
             .join(ChangeRow, (ChangeRow.id == PlanRow.change_id) & (ChangeRow.plan_number == PlanRow.number))
+            .join(
+                RevisionRow,
+                (RevisionRow.environment == ChangeRow.environment)
+                & (RevisionRow.model == ChangeRow.model)
+                & (RevisionRow.change_id == ChangeRow.id),
+            )
             .where(
                 ChangeRow.environment == environment,
                 ChangeRow.model == model,
                 ChangeRow.kind == ChangeKind.ROLLBACK.value,
-                ChangeRow.state == ChangeState.APPLIED.value,
+                # A rollback to what was accepted already only pre-empted a change: nothing accepted was left behind.
+                RevisionRow.content_digest != PlanRow.base_digest,
             )
         )
-        # A rollback to what was accepted already only pre-empted a change: nothing accepted was left behind.
-        return frozenset(base for base, desired in rows if RevisionContent.from_json(desired).digest != base)
+        return frozenset(rows)
 
     def start(self, entry: JournalEntry) -> int:
         """Journal an effect that is about to happen; returns its id."""

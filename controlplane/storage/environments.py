@@ -177,6 +177,21 @@ class EnvironmentStore:
             query = query.where(DeploymentRow.environment == environment)
         return tuple(_deployment(row) for row in self._session.scalars(query))
 
+    def waiting(self, watched_before: datetime) -> tuple[Deployment, ...]:
+        """Those that a change is active on, and those last watched before that time, or never."""
+        rows = self._session.scalars(
+            select(DeploymentRow)
+            .where(
+                or_(
+                    DeploymentRow.active_change.is_not(None),
+                    DeploymentRow.watched_at.is_(None),
+                    DeploymentRow.watched_at <= watched_before,
+                )
+            )
+            .order_by(DeploymentRow.environment, DeploymentRow.model)
+        )
+        return tuple(_deployment(row) for row in rows)
+
     def lock(self, environment: str, model: str) -> None:
         """Until the transaction ends nobody else changes this deployment or the environment's policy.
 

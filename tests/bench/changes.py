@@ -1,13 +1,18 @@
 # What a change costs beside Triton's own load: apply, roll back, roll back warm.
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from controlplane.domain.blockers import ROLLED_BACK
+from controlplane.domain.changes import ChangeState
 from controlplane.services.change_views import ChangeView
+from controlplane.settings import WorkerSettings
 from controlplane.storage.database import create_database
 from controlplane.storage.migrate import upgrade
 from controlplane.triton.control import TritonServer
@@ -19,48 +24,57 @@ TURNS = 7
 
 
 def measure(report: Report, scratch: Path, triton: LiveTriton) -> None:
+    """With the worker of a production installation beside it: how long it takes until it looks for work counts."""
     home = scratch / "changes"
     home.mkdir()
     database = create_database(f"sqlite:///{home / 'db.sqlite'}")
     upgrade(database)
     at = install(home, database, triton)
-    worker = at.worker()
+    at.settings = at.settings.model_copy(update={"worker": WorkerSettings()})
 
-    def timed(begin: Iterator[ChangeView], loads: list[float]) -> tuple[float, float]:
-        """Seconds from asking until it is recorded, without Triton's load; and the load's own."""
+    def timed(begin: Callable[[], ChangeView], loads: list[float]) -> tuple[float, float]:
+        """Milliseconds from asking until it is recorded, without Triton's load; and the load's own."""
         loads.clear()
-        start = time.monotonic()
-        view = at.finish(next(begin), worker)
-        taken = time.monotonic() - start
-        assert view.request.state.value == "applied", view.request.message
-        return taken - sum(loads), sum(loads)
+        start = datetime.now(UTC)
+        view = begin()
+        while view.request.finished_at is None:
+            time.sleep(0.01)
+            view = at.show(view)
+        assert view.request.state is ChangeState.APPLIED, view.request.message
+        taken = (view.request.finished_at - start).total_seconds()
+        return 1000 * (taken - sum(loads)), 1000 * sum(loads)
 
-    with _loads_timed() as loads:
+    with _loads_timed() as loads, _working(at):
         for warm in (False, True):
             model = "warm" if warm else "cold"
             at.environments.set_policy(at["admin"], ENV, {"keep_warm": warm}, expected_number=None)
             at.register(model, 2.0)
             at.register(model, 3.0)
-            at.deploy(model, versions=(1,), config=at.config(model))
+            timed(partial(at.start, at.propose(model, versions=(1,), config=at.config(model))), loads)
+            back = partial(at.changes.rollback, at["author"], ENV, model, to=1, reason="bench")
             applies, rollbacks = [], []
             for _ in range(TURNS):
                 view = at.propose(model, versions=(2,), acknowledge=(ROLLED_BACK,))
                 at.changes.approve(at["approver"], view.request.id, view.plan.digest, "bench")
-                applies.append(timed(_apply(at, view), loads))
-                rollbacks.append(timed(_roll_back(at, model), loads))
+                applies.append(timed(partial(at.changes.apply, at["author"], view.request.id), loads))
+                rollbacks.append(timed(back, loads))
             what = "kept warm" if warm else "version changed"
             for name, pairs in (("apply", applies), ("rollback", rollbacks)):
-                own, triton_s = ([1000 * pair[i] for pair in pairs] for i in (0, 1))
-                report.add(f"{name}, {what}, less Triton's load", "ms", own, triton_s, "Triton's load call")
+                own, triton_ms = ([pair[i] for pair in pairs] for i in (0, 1))
+                report.add(f"{name}, {what}, less Triton's load", "ms", own, triton_ms, "Triton's load call")
     database.close()
 
 
-def _apply(at: Installation, view: ChangeView) -> Iterator[ChangeView]:
-    yield at.changes.apply(at["author"], view.request.id)
-
-
-def _roll_back(at: Installation, model: str) -> Iterator[ChangeView]:
-    yield at.changes.rollback(at["author"], ENV, model, to=1, reason="bench")
+@contextmanager
+def _working(at: Installation) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=at.worker().run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager
