@@ -39,7 +39,6 @@ ControlPlaneError
 ├── VerificationFailed
 ├── RuntimeUnavailable
 ├── DatabaseNotReady
-├── ApiUnreachable
 ├── OperationTimedOut
 └── DemoFailed
 """
@@ -271,11 +270,6 @@ class DatabaseNotReady(ControlPlaneError):
 
     code = "database.not_ready"
     status = 503
-    exit_code = 9
-
-
-class ApiUnreachable(ControlPlaneError):
-    code = "api.unreachable"
     exit_code = 9
 
 

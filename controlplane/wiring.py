@@ -166,7 +166,6 @@ class Connections:
     def _open(self, spec: ServerSpec) -> Target:
         server = TritonServer(
             spec.address,
-            metrics_url=spec.metrics_url,
             key=None if spec.admin_key is None else (ADMIN_KEY_NAME, self._secret(spec.admin_key)),
             tls=_tls(spec),
             log=None if spec.log_file is None else Path(spec.log_file),

@@ -40,7 +40,6 @@ TRANSITIONS: dict[ChangeState, frozenset[ChangeState]] = {
     _S.EXPIRED: frozenset(),
 }
 ACTIVE = frozenset({_S.APPLYING, _S.PAUSED, _S.UNDOING, _S.STUCK})
-TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
 
 
 def check_transition(change: int, old: ChangeState, new: ChangeState) -> None:

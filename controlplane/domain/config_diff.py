@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from controlplane.domain.canonical import Json, JsonObject
-from controlplane.domain.config_paths import Field, Index, Key, Step, parse_path, path_text
+from controlplane.domain.config_paths import Field, Index, Key, Step, path_text
 from controlplane.domain.config_tree import message, messages, number, text, texts
 from controlplane.domain.environments import RevisionContent
 
@@ -100,13 +100,6 @@ class ReloadClass(StrEnum):
 
 _COSTS = list(ReloadClass)
 _IN_PLACE_FIELDS = frozenset({"instance_group", "version_policy"})
-
-
-def cost_of(change: FieldChange) -> ReloadClass:
-    """What this one difference costs the server; whether it breaks clients is seen only in the whole (`impact`)."""
-    first = parse_path(change.path)[0]
-    in_place = isinstance(first, Field) and first.name in _IN_PLACE_FIELDS
-    return ReloadClass.IN_PLACE if in_place else ReloadClass.RELOAD
 
 
 @dataclass(frozen=True, slots=True)

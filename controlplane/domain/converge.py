@@ -79,10 +79,6 @@ class Observed:
     def ready(self) -> frozenset[int]:
         return frozenset(v.number for v in self.versions if v.state == "READY")
 
-    @property
-    def leaving(self) -> frozenset[int]:
-        return frozenset(v.number for v in self.versions if v.state == "UNLOADING")
-
 
 def converge(observed: Observed, desired: Desired) -> tuple[Step, ...]:
     """The steps that are left, empty when files and server say what is desired.

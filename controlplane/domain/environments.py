@@ -68,7 +68,7 @@ class ServerSpec:
 
     `repository` is a directory that the worker can write, and so is the one that holds it. `admin_key` names the settings
     secret or file that holds the restricted-protocol key, never the key itself. `home` is set for a server that we
-    launched: the directory with its state file.
+    launched: the directory with its state file. `metrics_url` is for whoever measures: no decision is taken by it.
     """
 
     name: str

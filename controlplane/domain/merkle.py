@@ -138,30 +138,6 @@ def inclusion_holds(leaf: bytes, index: int, size: int, proof: Sequence[bytes], 
     return last == 0 and current == root
 
 
-def consistency_holds(old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> bool:
-    """RFC 9162 §2.1.4.2; an empty old tree is the beginning of every tree."""
-    if old in {0, new}:
-        return not proof and (old_root == new_root if old == new else old_root == EMPTY_ROOT)
-    if not 0 < old < new or not proof:
-        return False
-    path = list(proof) if old & (old - 1) else [old_root, *proof]
-    node, last = old - 1, new - 1
-    while node & 1:
-        node, last = node >> 1, last >> 1
-    first = second = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            return False
-        if node & 1 or node == last:
-            first, second = node_hash(sibling, first), node_hash(sibling, second)
-            while not node & 1 and node != 0:
-                node, last = node >> 1, last >> 1
-        else:
-            second = node_hash(second, sibling)
-        node, last = node >> 1, last >> 1
-    return last == 0 and first == old_root and second == new_root
-
-
 def _split(count: int) -> int:
     """The largest power of two below `count`."""
     return 1 << ((count - 1).bit_length() - 1)

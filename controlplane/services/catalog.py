@@ -100,16 +100,6 @@ class CatalogService:
                 self._artifacts.discard(held.blobs, self._needed)
             return recorded
 
-    def register_directory(self, principal: Principal, wish: Registration, directory: Path) -> Version:
-        """The same for files of this host, which are put into the store first; `wish.manifest` is not looked at."""
-        self._access.require(principal, Permission.MODEL_REGISTER, subjects={"model": wish.model[:100]})
-        _check(wish)
-        manifest = self._artifacts.add_directory(directory)
-        try:
-            return self.register_version(principal, replace(wish, manifest=manifest))
-        finally:
-            self._artifacts.discard([entry.sha256 for entry in manifest.files], self._needed)
-
     def _inspected(self, principal: Principal, wish: Registration, held: _Held) -> Version:
         inspection = self._inspector.inspect(
             held.directory / _FILES,

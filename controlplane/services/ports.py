@@ -33,11 +33,6 @@ class ArtifactStore(Protocol):
         """Stream a file in, holding at most a few MiB; the entry's path is `path`. Raises ArtifactInvalid."""
         ...
 
-    def add_directory(self, directory: Path) -> Manifest:
-        """Every file below `directory`. Raises ArtifactInvalid for symbolic links and anything else that is not a file,
-        and NameInvalid for a name that Triton may not see, both before a byte is stored."""
-        ...
-
     def add_stream(self, chunks: Iterable[bytes], expected_sha256: str | None = None) -> tuple[str, int]:
         """Store a stream; return (`sha256:<hex>`, size). Raises ArtifactCorrupt when it is not `expected_sha256`, and
         keeps nothing then."""
@@ -112,10 +107,6 @@ class Server(Protocol):
 
     def alive(self) -> bool: ...
 
-    def identity(self) -> JsonObject:
-        """name, version, extensions."""
-        ...
-
     def versions(self, model: str) -> Sequence[VersionState]:
         """What the index says of the model; empty when it was never loaded."""
         ...
@@ -154,7 +145,7 @@ class Server(Protocol):
         ...
 
     def probed_instances(self, model: str, version: int) -> Mapping[str, int] | None:
-        """Probe requests answered, by instance, from the metrics endpoint; None where the backend does not say."""
+        """Probe requests answered, by instance; None where the backend does not say."""
         ...
 
 
@@ -165,8 +156,6 @@ class ModelRepository(Protocol):
     def observe(self, model: str) -> ModelFiles:
         """Hash what is there; digests of unchanged files (same inode, size and times) are remembered between calls."""
         ...
-
-    def models(self) -> Sequence[str]: ...
 
     def write_version(self, model: str, number: int, manifest: Manifest, store: ArtifactStore) -> None:
         """Put the version directory in place. A directory with other bytes is moved out first, never edited."""

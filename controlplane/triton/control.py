@@ -25,7 +25,6 @@ from controlplane.errors import (
     ServerRefused,
     ServerUnreachable,
 )
-from controlplane.triton import metrics
 from controlplane.triton.config_fields import tree_of
 from controlplane.triton.probe_counts import counted_probes
 from controlplane.triton.server_log import ServerLog, poll_failure
@@ -42,21 +41,19 @@ class TritonServer:
 
     `key` is the name and the value of the restricted protocols' key. `log` is the server's log file, where it is on this
     machine: Triton keeps the reason why a directory cannot be read only there. `probes` is where the backends of a server
-    that we launched count the probes that they answered; other servers are asked for their metrics.
+    that we launched count the probes that they answered; those of other servers count none.
     """
 
     def __init__(
         self,
         address: str,
         *,
-        metrics_url: str | None = None,
         key: tuple[str, str] | None = None,
         tls: Tls | None = None,
         log: Path | None = None,
         probes: Path | None = None,
     ) -> None:
         self.address = address
-        self._metrics_url = metrics_url
         self._metadata = () if key is None else ((f"triton-grpc-protocol-{key[0]}", key[1]),)
         self._client = InferenceClient(address, tls=tls, metadata=self._metadata)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._client.channel)
@@ -68,10 +65,6 @@ class TritonServer:
 
     def alive(self) -> bool:
         return self._client.live(deadline_seconds=_HEALTH_SECONDS)
-
-    def identity(self) -> JsonObject:
-        answer = self._ask(self._stub.ServerMetadata, service_pb2.ServerMetadataRequest(), "metadata")
-        return {"name": answer.name, "version": answer.version, "extensions": list(answer.extensions)}
 
     def versions(self, model: str) -> Sequence[VersionState]:
         return self.models().get(model, ())
@@ -166,13 +159,7 @@ class TritonServer:
         return sum(entry.inference_stats.cache_hit.count for entry in answer.model_stats)
 
     def probed_instances(self, model: str, version: int) -> Mapping[str, int] | None:
-        if self._probes is not None:
-            return counted_probes(self._probes, model, version)
-        if self._metrics_url is None:
-            return None
-        return metrics.probed_instances(
-            metrics.fetch(self._metrics_url, deadline_seconds=_HEALTH_SECONDS), model, version
-        )
+        return None if self._probes is None else counted_probes(self._probes, model, version)
 
     def _ask(self, call: Callable[..., Response], request: object, what: str) -> Response:
         try:

@@ -21,7 +21,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from controlplane.domain.artifacts import BYTECODE, Manifest
 from controlplane.domain.names import check_name, check_version
 from controlplane.domain.servers import ModelFiles
-from controlplane.errors import NameInvalid, RepositoryFailed, SettingsInvalid
+from controlplane.errors import RepositoryFailed, SettingsInvalid
 from controlplane.triton.directory import CONFIG, ITSELF, Reader, newest_ns, scan
 from controlplane.triton.fence import fence
 
@@ -76,16 +76,6 @@ class LocalRepository:
     @_on_disk
     def observe(self, model: str) -> ModelFiles:
         return self._reader.observe(self._home(model))
-
-    @_on_disk
-    def models(self) -> Sequence[str]:
-        return sorted(entry.name for entry in self.root.iterdir() if _is_model(entry.name) and entry.is_dir())
-
-    @_on_disk
-    def root_strays(self) -> Sequence[str]:
-        """Names in the repository that are no models. A dangling link among them breaks Triton's index of all models."""
-        models = self.models()
-        return sorted(entry.name for entry in self.root.iterdir() if entry.name not in models)
 
     @_on_disk
     def write_version(self, model: str, number: int, manifest: Manifest, store: Blobs) -> None:
@@ -245,11 +235,3 @@ def _changed_ns(path: Path) -> int:
     except FileNotFoundError:  # taken away this moment: somebody is at work
         return time.time_ns()
     return max(info.st_ctime_ns, *map(_changed_ns, below), 0)
-
-
-def _is_model(name: str) -> bool:
-    try:
-        check_name(name, "model")
-    except NameInvalid:
-        return False
-    return True

@@ -39,7 +39,6 @@ def site(triton: LiveTriton, tmp_path: Path) -> Iterator[Site]:
 def test_a_model_is_loaded_listed_asked_and_unloaded(site: Site) -> None:
     server: Server = site.server
     assert server.alive()
-    assert server.identity()["name"] == "triton"
     assert server.versions("walk") == ()
     assert server.config("walk") is None
     site.write("walk", {1: 3, 2: 5}, config(versions=(1, 2)))
@@ -90,15 +89,13 @@ def test_a_wrong_key_is_a_refusal_and_what_needs_no_key_works(site: Site) -> Non
 
 def test_a_server_that_is_not_there_is_unreachable_at_once() -> None:
     ports = choose_ports()
-    server = TritonServer(ports.grpc_address, metrics_url=ports.metrics_url)
+    server = TritonServer(ports.grpc_address)
     calls: list[Callable[[], object]] = [
         server.models,
-        server.identity,
         lambda: server.config("m"),
         lambda: server.load("m", deadline_seconds=30),
         lambda: server.unload("m"),
         lambda: server.infer("m", ROW, version=1, outputs=[], deadline_seconds=30),
-        lambda: server.probed_instances("m", 1),
         lambda: server.cache_hits("m", 1),
     ]
     assert not server.alive()
@@ -240,7 +237,7 @@ def test_a_probe_sees_every_instance_and_finds_the_killed_and_the_hung_one(
     live.process.kill()  # Triton never finishes unloading a version whose backend died on it, so SIGTERM would take long
 
 
-def test_a_probe_of_a_server_without_metrics_is_inconclusive(site: Site) -> None:
+def test_a_probe_of_a_server_whose_backends_count_nowhere_is_inconclusive(site: Site) -> None:
     site.write("mute", {1: 3}, config())
     site.load("mute")
     blind = TritonServer(site.live.grpc)

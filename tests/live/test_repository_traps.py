@@ -164,7 +164,7 @@ def test_a_directory_that_triton_takes_for_a_version_fails_the_load_until_the_st
     assert (site.factor("strays"), site.ready("strays")) == (3, [1])
 
 
-def test_a_dangling_link_in_the_root_breaks_the_index_and_is_named_and_removed(
+def test_a_dangling_link_in_the_root_breaks_the_index_until_it_is_removed(
     make_triton: MakeTriton, tmp_path: Path
 ) -> None:
     site = open_site(make_triton(), tmp_path)
@@ -173,7 +173,6 @@ def test_a_dangling_link_in_the_root_breaks_the_index_and_is_named_and_removed(
     (site.repository.root / "gone").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ServerError):
         site.server.models()
-    assert site.repository.root_strays() == ["gone"]
     site.repository.remove_strays("gone")
     assert list(site.server.models()) == ["m"]
 

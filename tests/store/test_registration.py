@@ -236,25 +236,6 @@ def test_an_opaque_version_keeps_its_config_and_recorded_answers(
         catalog.register_version(ALICE, replace(wish, config={"backend": "python"}))
 
 
-def test_a_directory_of_this_host_is_registered_with_its_external_data(
-    catalog: CatalogService, blobs: Callable[[], set[str]], tmp_path: Path
-) -> None:
-    files = tmp_path / "files"
-    files.mkdir()
-    (files / "model.onnx").write_bytes(graph())
-    (files / "notes.txt").write_bytes(b"beside it")
-    wish = Registration("digits", Manifest((FileEntry("unseen", 0, "sha256:" + "0" * 64),)), number=1)
-    version = catalog.register_directory(ALICE, wish, files)
-    assert [entry.path for entry in version.manifest.files] == ["model.onnx", "notes.txt"]
-    (files / "notes.txt").write_bytes(b"changed")
-    with pytest.raises(VersionImmutable):
-        catalog.register_directory(ALICE, wish, files)
-    (files / "model.onnx").write_bytes(b"broken")
-    with pytest.raises(ModelInvalid):
-        catalog.register_directory(ALICE, replace(wish, number=2), files)
-    assert blobs() == needed(version)
-
-
 def attempts(catalog: CatalogService, wishes: list[Registration]) -> list[Version | ControlPlaneError]:
     def attempt(wish: Registration) -> Version | ControlPlaneError:
         try:

@@ -15,7 +15,6 @@ from controlplane.domain.config_diff import (
     FieldChange,
     Impact,
     ReloadClass,
-    cost_of,
     diff,
     impact,
 )
@@ -149,16 +148,3 @@ def test_a_change_costs(old: RevisionContent, new: RevisionContent, cost: Reload
         }
 
     assert impact(old, new, {1: interface(10), 2: interface(12)}) == Impact(cost, tuple(reasons))
-
-
-@pytest.mark.parametrize(
-    ("path", "cost"),
-    [
-        ("instance_group[0].count", IN_PLACE),
-        ("version_policy.specific.versions", IN_PLACE),
-        ("max_batch_size", RELOAD),
-        ('parameters["instance_group"]', RELOAD),
-    ],
-)
-def test_one_difference_costs(path: str, cost: ReloadClass) -> None:
-    assert cost_of(FieldChange(path, None, "1")) == cost

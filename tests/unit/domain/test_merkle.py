@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clients.control.witness import CheckpointMismatch, SeenCheckpoint, check_consistent
 from controlplane.domain.merkle import (
     EMPTY_ROOT,
     Frontier,
     Node,
-    consistency_holds,
     consistency_ranges,
     inclusion_holds,
     inclusion_ranges,
@@ -138,6 +138,15 @@ def test_every_inclusion_proof_holds_and_no_altered_one_does(leaves: list[bytes]
     assert not inclusion_holds(leaf, index, size, proof, leaf_hash(root))
     if proof:
         assert not inclusion_holds(leaf, index, size, proof[:-1], root)
+
+
+def consistency_holds(old: int, new: int, proof: list[bytes], old_root: bytes, new_root: bytes) -> bool:
+    """As a client sees it."""
+    try:
+        check_consistent(SeenCheckpoint("log", old, old_root), SeenCheckpoint("log", new, new_root), proof)
+    except CheckpointMismatch:
+        return False
+    return True
 
 
 @given(leaves_of, st.data())

@@ -33,8 +33,6 @@ def test_what_was_written_is_what_is_observed(repository: LocalRepository, store
     port.write_version("m", 12, two, store)
     port.write_config("m", CONFIG)
     assert seen(repository) == (CONFIG, {1: one, 12: two}, ())
-    assert repository.models() == ["m"]
-    assert repository.root_strays() == []
     assert (repository.root / "m/1/data/weights").read_bytes() == b"w" * 9
     assert leftovers(repository) == []
 
@@ -156,17 +154,6 @@ def test_an_unchanged_file_is_not_read_again_once_its_times_have_settled(
 
 def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
-
-
-def test_the_root_names_models_and_what_is_none(repository: LocalRepository, tmp_path: Path) -> None:
-    for name in ("b", "a", ".git", "a b"):
-        (repository.root / name).mkdir()
-    (repository.root / "file").write_bytes(b"")
-    (repository.root / "dangling").symlink_to(tmp_path / "nowhere")
-    assert repository.models() == ["a", "b"]
-    assert repository.root_strays() == [".git", "a b", "dangling", "file"]
-    repository.remove_strays("dangling")
-    assert repository.root_strays() == [".git", "a b", "file"]
 
 
 @pytest.mark.parametrize("name", ["../models", "a/b", "", ".", "a\nb", "$(x)", "-x"])
