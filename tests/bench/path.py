@@ -1,4 +1,4 @@
-# Suite `path`: what the way from a file to a served and recorded change costs, each beside what it is compared with.
+# Acceptance 11: suite `path`, what the way from a file to a served and recorded change costs, each beside what it is compared with.
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,4 @@
-# Files that somebody else made: each is refused clearly, in bounded time and memory, and we live on.
+# Acceptance 9: files that somebody else made: each is refused clearly, in bounded time and memory, and we live on.
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-# The demo as a person runs it: told whole, and leaving nothing behind, also when it is interrupted.
+# Acceptance 1: the demo as a person runs it: told whole, and leaving nothing behind, also when it is interrupted.
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-# Generated configs for every kind of graph load in a live Triton, which then answers as onnxruntime does.
+# Acceptance 5: generated configs for every kind of graph load in a live Triton, which then answers as onnxruntime does.
 from __future__ import annotations
 
 import dataclasses
@@ -86,8 +86,16 @@ def batches(server: LiveTriton, model: str, count: int) -> list[int]:
         time.sleep(0.02)
 
 
+def test_acceptance_5_there_are_graphs_of_every_kind() -> None:
+    """At least twenty: fixed batch, no batch, rank 0, strings, several inputs, dynamic inner dims, awkward names."""
+    names = {graph.name for graph in GRAPHS}
+    assert len(names) == len(GRAPHS) >= 20
+    assert names >= {"fixed_batch_of_four", "rows_against_rows", "scalar", "strings", "several_inputs"}
+    assert names >= {"dynamic_inner_dims", "names_with_blanks", "names_with_quotes", "names_in_unicode"}
+
+
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
-def test_a_generated_config_loads_and_the_model_answers_as_onnxruntime_does(
+def test_acceptance_5_a_generated_config_loads_and_the_model_answers_as_onnxruntime_does(
     triton: LiveTriton, graph: Graph, tmp_path: Path
 ) -> None:
     request = dataclasses.replace(request_for(graph, tmp_path), model=f"generated_{graph.name}")

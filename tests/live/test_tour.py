@@ -1,4 +1,4 @@
-# README's tour, as it stands there: every fenced command against a real `tritonctl up`.
+# Acceptance 2: README's tour, as it stands there: every fenced command against a real `tritonctl up`.
 from __future__ import annotations
 
 import os

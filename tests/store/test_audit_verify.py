@@ -1,4 +1,4 @@
-# Every kind of tampering is found and named, on both databases, by someone with the database and the key's public half.
+# Acceptance 8: each tampering is found and named, on both databases, by whoever has the database and the public key.
 from __future__ import annotations
 
 import json

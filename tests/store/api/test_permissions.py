@@ -1,4 +1,4 @@
-# Every route with every role: who is let in is what the permission table says, and nothing else.
+# Acceptance 10: every route with every role: who is let in is what the permission table says, and nothing else.
 from __future__ import annotations
 
 import re

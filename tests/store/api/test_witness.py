@@ -1,4 +1,4 @@
-# A context is a witness: it pins the log's key and what it saw, and notices when the log is another one.
+# Acceptance 8: a context is a witness: it pins the log's key and what it saw, and notices when the log is another one.
 from __future__ import annotations
 
 from pathlib import Path
