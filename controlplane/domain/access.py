@@ -113,6 +113,21 @@ class Principal:
         return not self.roles.isdisjoint(PERMISSIONS[permission])
 
 
+def why_not(principal: Principal, permission: Permission) -> tuple[str, str]:
+    """Why `principal`, who may not, may not, with the roles that would do; and who can help."""
+    name, denied = principal.name, f"{principal.name} may not {permission.value}"
+    if not principal.active:
+        return f"{denied}: it is disabled", f"ask an admin: tritonctl principal enable {name}"
+    if principal.kind is not PrincipalKind.PERSON and permission in _PERSONS_ONLY:
+        return f"{denied}: only people may, and it is a service account", "let a person do it"
+    roles = [role.value for role in Role if role in PERMISSIONS[permission]]  # the weakest first
+    held = ", ".join(sorted(principal.roles)) or "no role"
+    return (
+        f"{denied}: that takes the role {' or '.join(roles)}, and it has {held}",
+        f"ask an admin: tritonctl principal grant {name} {roles[0]}",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """What is known of an issued token; its secret is not."""

@@ -54,7 +54,7 @@ def _preferred(subject: Subject, path: str, batching: JsonObject) -> Iterator[Fi
             yield refused(
                 "batching.preferred", path, f"the preferred batch size {size} is not positive", "use 1 or more"
             )
-        elif size > subject.rows:
+        elif size > subject.rows >= 0:
             yield refused(
                 "batching.preferred",
                 path,

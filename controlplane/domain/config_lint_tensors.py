@@ -13,6 +13,7 @@ from controlplane.domain.config_tree import message, messages, number, numbers, 
 def findings(subject: Subject) -> Iterator[Finding]:
     if subject.rows < 0:
         yield refused("batch.negative", "max_batch_size", f"max_batch_size is {subject.rows}", "use 0 or more")
+        return  # whether the dims are right depends on it
     for side in ("input", "output"):
         tensors = messages(subject.config.get(side))
         if not tensors:

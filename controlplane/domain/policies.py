@@ -66,7 +66,11 @@ class Policy:
             raise PolicyInvalid("approvals are needed, but no role may approve")
         for window in self.freeze_windows:
             if window.starts_at >= window.ends_at:
-                raise PolicyInvalid(f"the freeze window {window.name!r} ends before it starts")
+                raise PolicyInvalid(
+                    f"the freeze window {window.name!r} starts at {format_instant(window.starts_at)}, but does not end "
+                    f"after that: it ends at {format_instant(window.ends_at)}",
+                    hint=f"--freeze {window.name}=START/END, the earlier moment first",
+                )
 
     def clauses(self) -> JsonObject:
         """What a plan binds: every clause but the freeze windows, which are judged when it is applied."""

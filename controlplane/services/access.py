@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from controlplane.domain.access import SYSTEM, Permission, Principal, PrincipalKind, Role, Token
+from controlplane.domain.access import SYSTEM, Permission, Principal, PrincipalKind, Role, Token, why_not
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
 from controlplane.domain.names import check_name
@@ -58,34 +58,37 @@ class AccessService:
     ) -> None:
         """Raise PermissionDenied unless `principal` may; the refusal is audited first."""
         if not principal.may(permission):
-            self.refuse(
+            message, hint = why_not(principal, permission)
+            self._refuse(
                 principal,
-                f"{principal.name} may not {permission.value}",
+                message,
+                hint,
                 subjects={**(subjects or {}), "permission": permission.value},
                 details={"roles": [role.value for role in sorted(principal.roles)]},
                 request_id=request_id,
             )
 
-    def refuse(
+    def _refuse(
         self,
         principal: Principal,
         message: str,
+        hint: str,
         *,
-        subjects: Mapping[str, str] | None = None,
-        details: Mapping[str, Json] | None = None,
-        request_id: str | None = None,
+        subjects: Mapping[str, str],
+        details: Mapping[str, Json],
+        request_id: str | None,
     ) -> None:
         """Audit the refusal in a transaction of its own, then raise PermissionDenied. Call it outside transactions."""
         fact = AuditFact(
             principal.actor,
             Action.PERMISSION_REFUSED,
-            {**(subjects or {}), "principal": principal.name},
-            {**(details or {}), "reason": message},
+            {**subjects, "principal": principal.name},
+            {**details, "reason": message},
             request_id,
         )
         with self._storage.write() as unit:
             unit.audit.append(fact)
-        raise PermissionDenied(message, hint="ask an admin: tritonctl principal show NAME lists roles")
+        raise PermissionDenied(message, hint=hint)
 
     def bootstrap(self, name: str, lifetime: timedelta | None) -> tuple[Principal, IssuedToken]:
         """The first admin, made by whoever has the database. Raises Conflict when there is an active one."""

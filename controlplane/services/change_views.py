@@ -6,10 +6,20 @@ from datetime import datetime
 
 from controlplane.domain.access import PrincipalKind
 from controlplane.domain.blockers import Blocker, Situation, Voter, blockers, counted, needed
-from controlplane.domain.changes import ACTIVE, Approval, ChangeRequest, ChangeState, JournalEntry, Plan
+from controlplane.domain.changes import (
+    ACTIVE,
+    Approval,
+    ChangeKind,
+    ChangeRequest,
+    ChangeState,
+    JournalEntry,
+    Plan,
+)
 from controlplane.domain.environments import Direction
 from controlplane.domain.policies import Policy
+from controlplane.domain.times import format_instant
 from controlplane.services.deployments import base_content
+from controlplane.services.planning import Draft
 from controlplane.storage.unit_of_work import UnitOfWork
 
 
@@ -61,3 +71,25 @@ def situation(unit: UnitOfWork, request: ChangeRequest, plan: Plan, now: datetim
         rolled_back=unit.changes.rolled_back_digests(request.environment, request.model),
         now=now,
     )
+
+
+def asides(
+    unit: UnitOfWork, draft: Draft, policy: Policy, environment: str, model: str, *, but: int, now: datetime
+) -> tuple[str, ...]:
+    """What whoever proposes should know besides the plan: who else wishes the same, and that a freeze does not hold a
+    rollback. `but` is the change itself."""
+    wish = (draft.kind, draft.base_revision, draft.desired.digest)
+    found = []
+    for other in unit.changes.list(environment=environment, model=model, state=ChangeState.OPEN):
+        if other.id == but:
+            continue
+        plan = unit.changes.plan(other)
+        if (plan.kind, plan.base_revision, plan.desired.digest) == wish:
+            found.append(f"change {other.id} by {other.author}, still open, proposes the same: one of them is enough")
+    if draft.kind is ChangeKind.ROLLBACK:
+        found += [
+            f"freeze window {window.name!r} is on until {format_instant(window.ends_at)}: rollbacks are exempt"
+            for window in policy.freeze_windows
+            if window.starts_at <= now < window.ends_at
+        ]
+    return tuple(found)

@@ -15,16 +15,10 @@ from controlplane.domain.changes import (
     ReviewState,
 )
 from controlplane.domain.environments import Deployment, Direction
-from controlplane.errors import (
-    ChangeBlocked,
-    Conflict,
-    InvalidInput,
-    PermissionDenied,
-    PreconditionFailed,
-    TransitionIllegal,
-)
+from controlplane.errors import Conflict, InvalidInput, PreconditionFailed, TransitionIllegal
 from controlplane.services.access import AccessService
-from controlplane.services.change_views import ChangeView, situation, view
+from controlplane.services.change_refusals import Refusals, blocked, in_force, over, subjects
+from controlplane.services.change_views import ChangeView, asides, situation, view
 from controlplane.services.deployments import ACCEPT, RESTART
 from controlplane.services.planning import Planner, Proposal
 from controlplane.services.ports import Clock
@@ -39,6 +33,7 @@ class ChangeService:
         self._access = access
         self._planner = planner
         self._clock = clock
+        self._refusals = Refusals(storage)
 
     # look
 
@@ -105,7 +100,8 @@ class ChangeService:
                 expected_effect=request.expected_effect if edits is None else edits.expected_effect,
                 expires_at=now + timedelta(hours=policy.expires_after_hours),
             )
-            new = draft.plan(change, number, principal.name, now)
+            notes = asides(unit, draft, policy, request.environment, request.model, but=change, now=now)
+            new = draft.plan(change, number, principal.name, now, notes)
             unit.changes.add_plan(new)
             self._audit(unit, principal, Action.CHANGE_REPLANNED, request, {"plan": new.digest, "number": number})
             return self._view(unit, unit.changes.get(change))
@@ -123,7 +119,6 @@ class ChangeService:
 
     def _propose(self, principal: Principal, proposal: Proposal) -> tuple[ChangeRequest, int]:
         """The new request and how many approvals it needs."""
-        """The new request, and the policy that it is under."""
         draft = self._planner.draft(proposal)
         with self._storage.write() as unit:
             policy = unit.environments.get(proposal.environment).policy
@@ -146,7 +141,8 @@ class ChangeService:
                     plan_number=1,
                 )
             )
-            plan = draft.plan(request.id, 1, principal.name, now)
+            notes = asides(unit, draft, policy, request.environment, request.model, but=request.id, now=now)
+            plan = draft.plan(request.id, 1, principal.name, now, notes)
             unit.changes.add_plan(plan)
             self._audit(
                 unit,
@@ -169,20 +165,21 @@ class ChangeService:
     def approve(self, principal: Principal, change: int, plan_digest: str, comment: str) -> ChangeView:
         """Raises PreconditionFailed when `plan_digest` is not the current plan's: nobody approves what they did not see."""
         self._access.require(principal, Permission.CHANGE_APPROVE)
-        with self._storage.read() as unit:
-            request = self._open(unit, change)
-            policy = unit.environments.get(request.environment).policy
-        if principal.name in (request.author, request.last_editor) and not policy.self_approval:
-            self._refuse(principal, request, "self_approval", "authors and editors do not approve their own change")
-        with self._storage.write() as unit:
-            request = self._voted(unit, change, plan_digest)
-            unit.changes.approve(Approval(change, plan_digest, principal.name, comment, self._clock.now()))
-            self._audit(unit, principal, Action.CHANGE_APPROVED, request, {"plan": plan_digest, "comment": comment})
-            return self._view(unit, request)
+        with self._refusals.recorded(principal, change, "approve"):
+            with self._storage.read() as unit:
+                request = self._open(unit, change)
+                policy = unit.environments.get(request.environment).policy
+            if principal.name in (request.author, request.last_editor) and not policy.self_approval:
+                self._refusals.refuse(principal, request, "self_approval")
+            with self._storage.write() as unit:
+                request = self._voted(unit, change, plan_digest)
+                unit.changes.approve(Approval(change, plan_digest, principal.name, comment, self._clock.now()))
+                self._audit(unit, principal, Action.CHANGE_APPROVED, request, {"plan": plan_digest, "comment": comment})
+                return self._view(unit, request)
 
     def reject(self, principal: Principal, change: int, plan_digest: str, comment: str) -> ChangeView:
         self._access.require(principal, Permission.CHANGE_APPROVE)
-        with self._storage.write() as unit:
+        with self._refusals.recorded(principal, change, "reject"), self._storage.write() as unit:
             self._voted(unit, change, plan_digest)
             request = self._close(unit, change, ChangeState.REJECTED, comment)
             self._audit(unit, principal, Action.CHANGE_REJECTED, request, {"plan": plan_digest, "comment": comment})
@@ -196,8 +193,8 @@ class ChangeService:
         if principal.name not in (request.author, request.last_editor) and not principal.may(
             Permission.ENVIRONMENT_MANAGE
         ):
-            self._refuse(principal, request, "not_author", f"only {request.author} or an admin withdraws it")
-        with self._storage.write() as unit:
+            self._refusals.refuse(principal, request, "not_author")
+        with self._refusals.recorded(principal, change, "withdraw"), self._storage.write() as unit:
             self._locked(unit, change)
             request = self._close(unit, change, ChangeState.WITHDRAWN, f"withdrawn by {principal.name}")
             self._audit(unit, principal, Action.CHANGE_WITHDRAWN, request, {})
@@ -206,7 +203,8 @@ class ChangeService:
     def apply(self, principal: Principal, change: int, *, break_glass: str | None = None) -> ChangeView:
         """One transaction: nothing blocks it, and the deployment is free and at the base. The worker does the rest.
 
-        `break_glass` is a justification: it lifts what policy asks, not what the base asks, and opens a review.
+        `break_glass` is a justification: it lifts what policy asks, not what the base asks, and opens a review. A change
+        that was applied and is what is served is left as it is: asking twice does what asking once does.
         """
         self._access.require(principal, Permission.CHANGE_APPLY)
         if break_glass is not None:
@@ -216,22 +214,21 @@ class ChangeService:
         return self._apply(principal, change, break_glass)
 
     def _apply(self, principal: Principal, change: int, break_glass: str | None = None) -> ChangeView:
-        try:
-            with self._storage.write() as unit:
-                request = self._locked(unit, change)
-                if break_glass is not None:
-                    request = self._break_glass(unit, principal, request, break_glass)
-                plan = unit.changes.plan(request)
-                at = situation(unit, request, plan, self._clock.now())
-                found = blockers(request, plan, unit.changes.approvals(change), at)
-                if found:
-                    raise _blocked(request, found)
-                self._start(unit, principal, request, plan, at.deployment)
-                return self._view(unit, unit.changes.get(change))
-        except ChangeBlocked as error:
-            with self._storage.write() as unit:
-                self._audit(unit, principal, Action.CHANGE_REFUSED, unit.changes.get(change), dict(error.details))
-            raise
+        with self._refusals.recorded(principal, change, "apply"), self._storage.write() as unit:
+            request = self._locked(unit, change)
+            if in_force(unit, request):
+                return self._view(unit, request)
+            if request.state is not ChangeState.OPEN:
+                raise blocked(request, (over(unit, request),))
+            if break_glass is not None:
+                request = self._break_glass(unit, principal, request, break_glass)
+            plan = unit.changes.plan(request)
+            at = situation(unit, request, plan, self._clock.now())
+            found = blockers(request, plan, unit.changes.approvals(change), at)
+            if found:
+                raise blocked(request, found)
+            self._start(unit, principal, request, plan, at.deployment)
+            return self._view(unit, unit.changes.get(change))
 
     def _start(
         self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, plan: Plan, deployment: Deployment
@@ -249,7 +246,7 @@ class ChangeService:
             request.environment, request.model, change=request.id, base=plan.base_revision, replacing=replacing
         )
         if not free:
-            raise _blocked(request, (Blocker("active", "another change of the same model was first"),))
+            raise blocked(request, (Blocker("active", "another change of the same model was first"),))
         unit.changes.move(request.id, ChangeState.APPLYING)
         self._audit(unit, principal, Action.CHANGE_STARTED, request, {"plan": plan.digest})
 
@@ -257,7 +254,7 @@ class ChangeService:
         self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, justification: str
     ) -> ChangeRequest:
         if not unit.environments.get(request.environment).policy.break_glass:
-            raise _blocked(request, (Blocker("break_glass", "the policy of this environment has no break-glass"),))
+            raise blocked(request, (Blocker("break_glass", "the policy of this environment has no break-glass"),))
         unit.changes.edit(request.id, break_glass=justification, review=ReviewState.OPEN.value)
         self._audit(unit, principal, Action.GLASS_BROKEN, request, {"justification": justification})
         return unit.changes.get(request.id)
@@ -268,13 +265,12 @@ class ChangeService:
         with self._storage.read() as unit:
             request = unit.changes.get(change)
             broken = unit.audit.entries(subject=("change", str(change)), action=Action.GLASS_BROKEN.value)
-        if request.review is not ReviewState.OPEN:
-            raise Conflict(f"change {change} has no open review", hint=f"tritonctl change show {change}")
-        if principal.name in (request.author, request.last_editor, *(entry.actor.name for entry in broken)):
-            self._refuse(principal, request, "own_review", "the review is closed by someone else")
-        with self._storage.write() as unit:
+        own = principal.name in (request.author, request.last_editor, *(entry.actor.name for entry in broken))
+        if own and request.review is ReviewState.OPEN:
+            self._refusals.refuse(principal, request, "own_review")
+        with self._refusals.recorded(principal, change, "close_review"), self._storage.write() as unit:
             if self._locked(unit, change).review is not ReviewState.OPEN:
-                raise Conflict(f"the review of change {change} was closed meanwhile")
+                raise Conflict(f"change {change} has no open review", hint=f"tritonctl change show {change}")
             unit.changes.edit(change, review=ReviewState.CLOSED.value)
             self._audit(unit, principal, Action.REVIEW_CLOSED, request, {"comment": comment})
             return self._view(unit, unit.changes.get(change))
@@ -291,8 +287,8 @@ class ChangeService:
         if decision in ("accept", "restart") and principal.kind is not PrincipalKind.PERSON:
             with self._storage.read() as unit:
                 request = unit.changes.get(change)
-            self._refuse(principal, request, "not_a_person", "what cannot be verified is for a person to decide")
-        with self._storage.write() as unit:
+            self._refusals.refuse(principal, request, "not_a_person")
+        with self._refusals.recorded(principal, change, "resume"), self._storage.write() as unit:
             request = self._locked(unit, change)
             if request.state not in (ChangeState.PAUSED, ChangeState.STUCK):
                 raise TransitionIllegal(
@@ -333,7 +329,7 @@ class ChangeService:
                     closed = self._close(unit, request.id, ChangeState.EXPIRED, "nobody applied it in time")
                     unit.audit.append(
                         AuditFact(
-                            SYSTEM, Action.CHANGE_EXPIRED, _subjects(closed), {"expires_at": str(closed.expires_at)}
+                            SYSTEM, Action.CHANGE_EXPIRED, subjects(closed), {"expires_at": str(closed.expires_at)}
                         )
                     )
         return len(due)
@@ -365,34 +361,18 @@ class ChangeService:
         request = self._still_open(unit, change)
         current = unit.changes.plan(request).digest
         if plan_digest != current:
+            seen = plan_digest[:80]  # whoever votes writes it, and it is recorded
             raise PreconditionFailed(
-                f"change {change} has another plan now: {current}, not {plan_digest}",
+                f"change {change} has another plan now: {current}, not {seen}",
                 hint=f"look at it first: tritonctl change show {change}",
+                details={"plan": current, "voted_on": seen},
             )
         return request
 
     def _close(self, unit: UnitOfWork, change: int, state: ChangeState, message: str) -> ChangeRequest:
         return unit.changes.move(change, state, message=message, finished_at=self._clock.now())
 
-    def _refuse(self, principal: Principal, request: ChangeRequest, reason: str, message: str) -> None:
-        """A refusal commits its own entry before the error is raised."""
-        with self._storage.write() as unit:
-            self._audit(unit, principal, Action.CHANGE_REFUSED, request, {"reason": reason})
-        raise PermissionDenied(f"{principal.name!r} may not do this to change {request.id}: {message}")
-
     def _audit(
         self, unit: UnitOfWork, principal: Principal, action: Action, request: ChangeRequest, details: dict[str, Json]
     ) -> None:
-        unit.audit.append(AuditFact(principal.actor, action, _subjects(request), details))
-
-
-def _subjects(request: ChangeRequest) -> dict[str, str]:
-    return {"environment": request.environment, "model": request.model, "change": str(request.id)}
-
-
-def _blocked(request: ChangeRequest, found: tuple[Blocker, ...]) -> ChangeBlocked:
-    return ChangeBlocked(
-        f"change {request.id} may not be applied: " + "; ".join(b.message for b in found),
-        hint=f"tritonctl change show {request.id}",
-        details={"blockers": [{"code": b.code, "message": b.message} for b in found]},
-    )
+        unit.audit.append(AuditFact(principal.actor, action, subjects(request), details))

@@ -18,6 +18,7 @@ from controlplane.domain.servers import HostFacts
 from controlplane.errors import Conflict, InvalidInput, NotFound
 from controlplane.services.deployments import base_content
 from controlplane.services.ports import ConfigCodec, ConfigGenerator
+from controlplane.services.rollback_target import how_to_deploy, rollback_target
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
 
@@ -73,7 +74,8 @@ class Draft:
     notes: tuple[str, ...]
     acknowledged: tuple[str, ...] = ()
 
-    def plan(self, change: int, number: int, made_by: str, now: datetime) -> Plan:
+    def plan(self, change: int, number: int, made_by: str, now: datetime, asides: tuple[str, ...] = ()) -> Plan:
+        """`asides` are what is to be known besides, and no part of what is approved."""
         return Plan(
             change=change,
             number=number,
@@ -86,7 +88,7 @@ class Draft:
             clauses=self.policy.clauses(),
             diff=tuple({"path": c.path, "old": c.old, "new": c.new} for c in self.diff),
             gates=self.gates,
-            notes=self.notes,
+            notes=(*self.notes, *asides),
             made_by=made_by,
             made_at=now,
             acknowledged=self.acknowledged,
@@ -162,8 +164,11 @@ class Planner:
             deployment = unit.environments.deployment(wish.environment, wish.model)
             content = NOTHING if deployment is None else base_content(unit, deployment)
             if deployment is None and (wish.rollback or wish.reconcile or wish.undeploy):
-                raise NotFound(f"{wish.model!r} was never deployed in {wish.environment!r}")
-            target = _target(unit, deployment, content, wish.revision) if wish.rollback and deployment else None
+                raise NotFound(
+                    f"{wish.model!r} was never deployed in {wish.environment!r}",
+                    hint=how_to_deploy(wish.environment, wish.model),
+                )
+            target = rollback_target(unit, deployment, content, wish.revision) if wish.rollback and deployment else None
             return _Base(
                 model=wish.model,
                 policy=environment.policy,
@@ -188,10 +193,7 @@ class Planner:
         if not refs:
             raise InvalidInput("no version is named", hint=f"--version N; see: tritonctl model versions {wish.model}")
         config = self._config(wish, base, start, refs, notes)
-        for path, text in wish.sets:
-            config = self._codec.set(config, path, text)
-        for path in wish.unsets:
-            config = self._codec.unset(config, path)
+        config = edited(self._codec, config, wish.sets, wish.unsets)
         return RevisionContent(refs, self._codec.check(config)), tuple(notes)
 
     def _config(
@@ -289,8 +291,25 @@ class Planner:
         numbers = [*base.content.numbers, *desired.numbers]
         size = sum(base.versions[number].manifest.size for number in numbers)
         room = self._host.memory_bytes // 2
-        words = f"old and new weigh {size >> 20} MiB side by side; half of the host's memory is {room >> 20} MiB"
+        words = f"old and new weigh {_size(size)} side by side; half of the host's memory is {_size(room)}"
         return ("passed" if size <= room else "failed"), words
+
+
+def edited(
+    codec: ConfigCodec, config: JsonObject, sets: Sequence[tuple[str, str]], unsets: Sequence[str]
+) -> JsonObject:
+    """The config with `sets` and then `unsets` applied, in order. Raises ConfigInvalid and ConfigPathInvalid, always with
+    what to write instead."""
+    for path, text in sets:
+        try:
+            config = codec.set(config, path, text)
+        except InvalidInput as error:
+            if error.hint is None:
+                error.hint = f"write it as: --set '{path}=VALUE', with a value of that kind"
+            raise
+    for path in unsets:
+        config = codec.unset(config, path)
+    return config
 
 
 def content_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChange, ...]:
@@ -306,6 +325,14 @@ def content_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChang
     if old.config != new.config:
         found.append(FieldChange("config", old.config, new.config))
     return tuple(found)
+
+
+def _size(count: int) -> str:
+    """With three digits: what is small is not nothing."""
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.3g} {units[0]}" if value < 1000 else f"{value:.0f} {units[0]}"
 
 
 def _mended(base: _Base) -> tuple[str, ...]:
@@ -330,30 +357,8 @@ def _other(unit: UnitOfWork, wish: Proposal) -> RevisionContent | None:
         return None
     deployment = unit.environments.deployment(wish.from_environment, wish.model)
     if deployment is None or deployment.revision == 0:
-        raise NotFound(f"{wish.model!r} is not deployed in {wish.from_environment!r}")
-    return base_content(unit, deployment)
-
-
-def _target(unit: UnitOfWork, deployment: Deployment, content: RevisionContent, number: int | None) -> RevisionContent:
-    """The content of the revision to go back to."""
-    if deployment.revision == 0 and deployment.active_change is None:
-        raise Conflict(
-            f"{deployment.model!r} in {deployment.environment!r} was never deployed: there is nothing to roll back"
+        raise NotFound(
+            f"{wish.model!r} is not deployed in {wish.from_environment!r}",
+            hint=f"tritonctl deployment list --env {wish.from_environment}",
         )
-    if number == 0:
-        return NOTHING
-    if number is not None:
-        found = unit.environments.revision(deployment.environment, deployment.model, number).content
-        if found.digest == content.digest and deployment.active_change is None and not deployment.drift:
-            raise Conflict(f"revision {number} is what {deployment.model!r} is at already")
-        return found
-    if deployment.active_change is not None:
-        return content
-    bad = unit.changes.rolled_back_digests(deployment.environment, deployment.model)
-    for revision in unit.environments.revisions(deployment.environment, deployment.model):
-        if revision.number < deployment.revision and revision.content.digest not in {content.digest, *bad}:
-            return revision.content
-    raise NotFound(
-        f"{deployment.model!r} in {deployment.environment!r} has no earlier revision that was not rolled back",
-        hint=f"name one with --to N; see: tritonctl revision list {deployment.model} --env {deployment.environment}",
-    )
+    return base_content(unit, deployment)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controlplane.domain.access import PERMISSIONS, Permission, Principal, PrincipalKind, Role
+from controlplane.domain.access import PERMISSIONS, Permission, Principal, PrincipalKind, Role, why_not
 
 WHEN = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -50,6 +50,18 @@ def test_a_service_account_never_consents_and_never_manages_access(role: Role) -
 def test_roles_add_up() -> None:
     both = principal(PrincipalKind.PERSON, Role.OPERATOR, Role.APPROVER)
     assert allowed(both) == EXPECTED[Role.OPERATOR] | EXPECTED[Role.APPROVER]
+
+
+def test_whoever_may_not_is_told_which_role_would_do_and_who_can_help() -> None:
+    viewer = principal(PrincipalKind.PERSON, Role.VIEWER)
+    assert why_not(viewer, Permission.CHANGE_APPROVE) == (
+        "someone may not change.approve: that takes the role approver or admin, and it has viewer",
+        "ask an admin: tritonctl principal grant someone approver",
+    )
+    assert "has no role" in why_not(principal(PrincipalKind.PERSON), Permission.CHANGE_READ)[0]
+    robot = principal(PrincipalKind.SERVICE_ACCOUNT, *Role)
+    assert why_not(robot, Permission.CHANGE_APPROVE)[0].endswith("only people may, and it is a service account")
+    assert "disabled" in why_not(principal(PrincipalKind.PERSON, *Role, disabled=True), Permission.CHANGE_READ)[0]
 
 
 def test_without_a_role_or_disabled_nothing_is_allowed() -> None:

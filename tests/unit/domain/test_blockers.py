@@ -209,3 +209,10 @@ def test_a_policy_round_trips_and_refuses_what_it_does_not_know() -> None:
     ):
         with pytest.raises(PolicyInvalid):
             Policy.from_json(tree)
+
+
+def test_a_freeze_that_ends_before_it_starts_is_refused_with_both_moments_and_the_right_order() -> None:
+    window = {"name": "holidays", "starts_at": "2026-12-24T00:00:00Z", "ends_at": "2026-12-23T00:00:00Z"}
+    with pytest.raises(PolicyInvalid, match=r"starts at 2026-12-24.* ends at 2026-12-23") as error:
+        Policy.from_json({"freeze_windows": [window]})
+    assert error.value.hint == "--freeze holidays=START/END, the earlier moment first"
