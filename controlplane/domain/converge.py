@@ -25,6 +25,9 @@ class Effect(StrEnum):
     RELEASE_SERVER = "release_server"
 
 
+_IN_THE_WAY = "it lies where a version belongs"
+"""Why what is no version is moved from a version's place; that the version is missing says it all to people."""
+
 FILE_EFFECTS = frozenset(
     {
         Effect.REMOVE_MODEL,
@@ -96,7 +99,7 @@ def converge(observed: Observed, desired: Desired) -> tuple[Step, ...]:
 
 def file_differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
     """In words, how the files differ from what is desired: bytes or config, not what is loaded."""
-    return tuple(step.because for step in _files(observed, desired))
+    return tuple(step.because for step in _files(observed, desired) if step.because != _IN_THE_WAY)
 
 
 def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
@@ -188,12 +191,16 @@ def _remove(observed: Observed) -> tuple[Step, ...]:
 def _files(observed: Observed, desired: Desired) -> list[Step]:
     steps = []
     files = observed.files
+    places = {str(number) for number in desired.serving}
+    strange = [name for name in files.strays if name not in places]
     if files.strays:
-        steps.append(Step(Effect.REMOVE_STRAYS, f"does not belong: {', '.join(files.strays)}"))
+        because = f"does not belong: {', '.join(strange)}" if strange else _IN_THE_WAY
+        steps.append(Step(Effect.REMOVE_STRAYS, because))
     for number, manifest in sorted(desired.serving.items()):
         there = files.versions.get(number)
         if there is None:
-            steps.append(Step(Effect.WRITE_VERSION, f"version {number} is missing", number))
+            why = ": its directory is empty, a link or unreadable" if str(number) in files.strays else ""
+            steps.append(Step(Effect.WRITE_VERSION, f"version {number} is missing{why}", number))
         elif there.digest != manifest.digest:
             steps.append(Step(Effect.WRITE_VERSION, f"version {number} has other bytes ({there.digest})", number))
     for number, there in sorted(files.versions.items()):

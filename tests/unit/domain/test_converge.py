@@ -67,6 +67,19 @@ def test_a_version_of_another_accepted_revision_stays_and_any_other_goes() -> No
     )
 
 
+def test_a_version_whose_directory_was_emptied_is_one_difference_in_plain_words() -> None:
+    emptied = files(versions={}, strays=("1",))
+    assert differences(emptied, DESIRED)[0] == "version 1 is missing: its directory is empty, a link or unreadable"
+    assert not any("does not belong" in words for words in differences(emptied, DESIRED))
+    assert [step.effect for step in converge(emptied, DESIRED)] == [
+        Effect.REMOVE_STRAYS,
+        Effect.WRITE_VERSION,
+        Effect.LOAD,
+    ]
+    littered = files(versions={}, strays=("1", "notes.txt"))
+    assert "does not belong: notes.txt" in differences(littered, DESIRED)
+
+
 def test_strays_are_removed() -> None:
     assert converge(files(strays=("3.tmp",)), DESIRED) == (
         Step(Effect.REMOVE_STRAYS, "does not belong: 3.tmp"),
