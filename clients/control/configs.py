@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from clients.control.decode import decode
 from clients.control.transport import Connection, segment
-from clients.control.types import Config, ConfigDiff, ConfigPair, ConfigText, Finding, GeneratedConfig, Intent, Page
+from clients.control.types import Config, ConfigDiff, ConfigPair, ConfigText, GeneratedConfig, Intent, LintReport
 
 
 class ConfigsRoom:
@@ -20,9 +20,8 @@ class ConfigsRoom:
         """A config.pbtxt as a tree, and as text in its one normal form."""
         return decode(Config, self._connection.post("/v1/configs/parse", ConfigText(text)))
 
-    def lint(self, text: ConfigText) -> Page[Finding]:
-        tree = self._connection.post("/v1/configs/lint", text)
-        return Page(tuple(decode(Finding, item) for item in tree["items"]))
+    def lint(self, text: ConfigText) -> LintReport:
+        return decode(LintReport, self._connection.post("/v1/configs/lint", text))
 
     def diff(self, before: str, after: str) -> ConfigDiff:
         """Of two config.pbtxt texts."""

@@ -20,6 +20,7 @@ def generate_config(model: str, number: str, body: types.Intent, caller: Caller,
         model,
         None if number == "latest" else int(number),
         lambda signature, host: _request(model, body, signature, host),
+        environment=body.environment,
         sets=body.sets,
         unsets=body.unsets,
     )
@@ -28,6 +29,7 @@ def generate_config(model: str, number: str, body: types.Intent, caller: Caller,
         made.text,
         tuple(wire.of(types.Choice, reason) for reason in made.generated.reasons),
         tuple(wire.of(types.Finding, finding) for finding in made.findings),
+        made.hardware,
     )
 
 
@@ -37,9 +39,9 @@ def parse_config(body: types.ConfigText, rooms: Rooms) -> types.Config:
     return types.Config(dict(config), rooms.configs.render(config))
 
 
-def lint_config(body: types.ConfigText, caller: Caller, rooms: Rooms) -> types.Page[types.Finding]:
-    found = rooms.configs.lint(caller, body.text, model=body.model, version=body.version)
-    return types.Page(tuple(wire.of(types.Finding, finding) for finding in found))
+def lint_config(body: types.ConfigText, caller: Caller, rooms: Rooms) -> types.LintReport:
+    found = rooms.configs.lint(caller, body.text, model=body.model, version=body.version, environment=body.environment)
+    return types.LintReport(tuple(wire.of(types.Finding, finding) for finding in found.findings), found.hardware)
 
 
 def diff_configs(body: types.ConfigPair, caller: Caller, rooms: Rooms) -> types.ConfigDiff:

@@ -9,8 +9,9 @@ from clients.control import types
 from controlplane.api import wire
 from controlplane.api.security import Caller, Rooms
 from controlplane.domain.environments import NOTHING, Environment, Revision
+from controlplane.domain.times import format_instant
 from controlplane.errors import InvalidInput
-from controlplane.services.environments import DeploymentView
+from controlplane.services.environments import DeploymentView, ServerView
 
 
 def create_environment(body: types.NewEnvironment, caller: Caller, rooms: Rooms) -> types.Environment:
@@ -58,11 +59,11 @@ def add_server(env: str, body: types.NewServer, caller: Caller, rooms: Rooms) ->
         tls_certificate=body.tls_certificate,
         tls_key=body.tls_key,
     )
-    return wire.of(types.Server, spec)
+    return wire.of(types.Server, spec, state="unknown", watched_at=None)
 
 
 def list_servers(env: str, caller: Caller, rooms: Rooms) -> types.Page[types.Server]:
-    return types.Page(tuple(wire.of(types.Server, spec) for spec in rooms.environments.servers(caller, env)))
+    return types.Page(tuple(_server(view) for view in rooms.environments.servers(caller, env)))
 
 
 def list_deployments(env: str, caller: Caller, rooms: Rooms) -> types.Page[types.Deployment]:
@@ -80,6 +81,11 @@ def list_revisions(env: str, model: str, caller: Caller, rooms: Rooms) -> types.
 
 def show_revision(env: str, model: str, number: int, caller: Caller, rooms: Rooms) -> types.Revision:
     return _revision(rooms.environments.revision(caller, env, model, number))
+
+
+def _server(view: ServerView) -> types.Server:
+    watched_at = None if view.watched_at is None else format_instant(view.watched_at)
+    return wire.of(types.Server, view.spec, state=view.state, watched_at=watched_at)
 
 
 def _environment(environment: Environment) -> types.Environment:

@@ -10,7 +10,7 @@ import click
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, facts, heading, text, when
 from controlplane.cli.session import Local, Noun, Session, pass_session, say
-from controlplane.errors import AuditBroken, SettingsInvalid
+from controlplane.errors import AuditBroken, IntegrityError, SettingsInvalid
 
 if TYPE_CHECKING:
     from controlplane.domain.audit_report import VerificationReport
@@ -77,7 +77,10 @@ def check(session: Session, file: IO[str], key: str) -> None:
     from controlplane.domain.checkpoints import verify_proof
     from controlplane.domain.notes import Verifier
 
-    shown = verify_proof(file.read(), [Verifier.parse(key)])
+    try:
+        shown = verify_proof(file.read(), [Verifier.parse(key)])
+    except (IntegrityError, UnicodeDecodeError) as error:
+        raise _not_proven(file.name, error) from None
 
     def line(entry: AuditEntry) -> str:
         return f"{entry.seq}  {entry.at.isoformat()}  {entry.actor.name}  {entry.action}  {text(dict(entry.details))}"
@@ -137,6 +140,15 @@ def verify(session: Session, database: str | None, keys: tuple[str, ...], checkp
             f"the audit log is not intact, first at entry {first.first}: {first.kind.value}",
             hint="keep database and checkpoints as they are: they are evidence",
         )
+
+
+def _not_proven(file: str, error: IntegrityError | UnicodeDecodeError) -> IntegrityError:
+    kind, reason = (type(error), error.message) if isinstance(error, IntegrityError) else (AuditBroken, str(error))
+    return kind(
+        f"{file} proves nothing: {reason}",
+        hint="it was changed since it was written, or the key is of another log: write it again and compare, "
+        "tritonctl audit proof CHANGE --file FILE",
+    )
 
 
 def _tree(report: VerificationReport) -> dict[str, object]:

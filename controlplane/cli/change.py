@@ -9,7 +9,7 @@ from clients.control.errors import ApiError
 from clients.control.types import Change, NewChange
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, when
-from controlplane.cli.pages import RELOAD_WORDS, change_page
+from controlplane.cli.pages import change_page, cost
 from controlplane.cli.progress import interruptible, sending, watch_line
 from controlplane.cli.session import Noun, Session, at_terminal, confirm, pass_session, say
 
@@ -53,7 +53,7 @@ def propose(session: Session, /, apply_now: bool, wait: bool, timeout: float, **
     """Propose a change of MODEL in an environment. What is not said stays as it is."""
     made = session.client.changes.propose(_wish(**given))
     number = made.summary.id
-    say(f"proposed change {number}: {RELOAD_WORDS.get(made.plan.reload_class, made.plan.reload_class)}")
+    say(f"proposed change {number}: {cost(made.plan)}")
     if apply_now:
         _apply(session, number, None, wait=wait, timeout=timeout)
         return
@@ -235,6 +235,10 @@ def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> 
 def _apply(session: Session, number: int, break_glass: str | None, *, wait: bool, timeout: float) -> None:
     with sending(f"tritonctl change show {number}"):
         started = session.client.changes.apply(number, break_glass=break_glass)
+    if started.summary.state == "applied":
+        say(f"change {number} is applied already, since {when(started.summary.finished_at)}: nothing was done")
+        emit(session, started, lambda: change_page(started))
+        return
     finish(session, started, wait=wait, timeout=timeout)
 
 

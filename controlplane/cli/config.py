@@ -21,6 +21,7 @@ def config() -> None:
 
 @config.command()
 @click.argument("target", metavar="MODEL[:VERSION]")
+@options.server_of
 @click.option("--latency", "aim", flag_value="latency", default="latency", help="For short answers (default).")
 @click.option("--throughput", "aim", flag_value="throughput", help="For many answers.")
 @click.option("--max-batch-size", type=click.IntRange(min=0), help="Rows of one execution.")
@@ -52,6 +53,7 @@ def generate(
     /,
     target: str,
     *,
+    env: str | None,
     sets: tuple[str, ...],
     resources: tuple[str, ...],
     file: IO[str] | None,
@@ -60,10 +62,11 @@ def generate(
     """Write a complete config for a version (default: the highest), with the reason for each choice."""
     model, version = model_and_version(target)
     counts = {name: _count(text) for name, text in pairs(resources, "--resource").items()}
-    intent = Intent(sets=tuple(split_set(text) for text in sets), resources=counts or None, **given)
+    intent = Intent(sets=tuple(split_set(text) for text in sets), resources=counts or None, environment=env, **given)
     made = session.client.configs.generate(model, version, intent)
 
     def page() -> None:
+        say(f"hardware: {made.hardware}")
         for choice in made.choices:
             say(f"{click.style(choice.path, bold=True)}: {choice.sentence}")
         _findings(made.findings)
@@ -75,16 +78,28 @@ def generate(
 @config.command()
 @click.argument("file", type=click.File())
 @click.option("--for", "target", metavar="MODEL[:VERSION]", help="Check it against a registered version too.")
+@options.server_of
 @pass_session
-def lint(session: Session, file: IO[str], target: str | None) -> None:
+def lint(session: Session, file: IO[str], target: str | None, env: str | None) -> None:
     """Check a config.pbtxt: what Triton would refuse, and what you would regret."""
     model, version = model_and_version(target) if target else (None, None)
-    found = session.client.configs.lint(ConfigText(file.read(), model, version)).items
-    emit(session, found, lambda: _findings(found) if found else say("nothing found"))
-    refused = [finding for finding in found if finding.severity == "refused"]
+    found = session.client.configs.lint(ConfigText(file.read(), model, version, env))
+
+    def page() -> None:
+        say(f"hardware: {found.hardware}")
+        _findings(found.items)
+        if not found.items:
+            say("nothing found")
+
+    emit(session, found, page)
+    refused = [finding for finding in found.items if finding.severity == "refused"]
     if refused:
+        number = "1 finding" if len(refused) == 1 else f"{len(refused)} findings"
         raise ApiError(
-            f"Triton would refuse it: {refused[0].message}", code="config.invalid", exit_code=2, hint=refused[0].hint
+            f"Triton would refuse {file.name}, for {number} above",
+            code="config.invalid",
+            exit_code=2,
+            hint=f"mend what is refused, then: tritonctl config lint {file.name}",
         )
 
 

@@ -74,7 +74,10 @@ def show(session: Session, name: str) -> None:
     def page() -> None:
         _page(found)
         heading("servers")
-        table(("NAME", "ADDRESS", "REPOSITORY"), [(s.name, s.address, s.repository) for s in servers.items])
+        table(
+            ("NAME", "ADDRESS", "STATE", "REPOSITORY"),
+            [(s.name, s.address, s.state, s.repository) for s in servers.items],
+        )
         heading("deployments")
         table(
             ("MODEL", "REVISION", "DRIFT"), [(d.model, d.revision, len(d.drift) or "none") for d in deployments.items]

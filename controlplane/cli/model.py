@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from clients.control.errors import ApiError
 from clients.control.types import NewObjective, NewVersion, Signature, Version
 from controlplane.cli import options
 from controlplane.cli.adopt import adopt
@@ -67,7 +68,28 @@ def _register(
     )
     if session.output == "table":
         say("validating …")
-    return session.client.catalog.register(name, new)
+    try:
+        return session.client.catalog.register(name, new)
+    except ApiError as error:
+        if error.code in ("model.invalid", "artifact.invalid"):
+            raise _not_servable(file, name, error) from None
+        raise
+
+
+def _not_servable(file: Path, name: str, error: ApiError) -> ApiError:
+    """The API knows the file by the name under which it is served: say which one it was here."""
+    hint = error.hint or (
+        f"export it as ONNX again; what another backend serves: tritonctl model register {name} DIR --opaque "
+        "--config config.pbtxt"
+    )
+    return ApiError(
+        f"{file} cannot be registered: {error.message}",
+        code=error.code,
+        status=error.status,
+        exit_code=error.exit_code,
+        hint=hint,
+        details=error.details,
+    )
 
 
 model.add_command(adopt)

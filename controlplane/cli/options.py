@@ -11,6 +11,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 environment = click.option(
     "-e", "--env", required=True, envvar="TRITONCTL_ENV", metavar="ENV", help="The environment [env: TRITONCTL_ENV]."
 )
+server_of = click.option(
+    "-e",
+    "--env",
+    envvar="TRITONCTL_ENV",
+    metavar="ENV",
+    help="For the server of that environment [env: TRITONCTL_ENV]; default: one on the API's host.",
+)
 cursor = click.option("--cursor", help="Continue a list where its page before ended.")
 limit = click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="Lines of one page.")
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from clients.control.types import Change, Difference, JournalEntry, JsonObject
+from clients.control.types import Change, Difference, JournalEntry, JsonObject, Plan
 from controlplane.cli.output import coloured, facts, heading, table, text, when
 
 RELOAD_WORDS = {
@@ -73,7 +73,7 @@ def change_page(change: Change) -> None:
             ("digest", plan.digest),
             ("base", f"revision {plan.base_revision}"),
             ("desired", f"versions {versions}; {plan.desired_digest}"),
-            ("costs", RELOAD_WORDS.get(plan.reload_class, plan.reload_class)),
+            ("costs", cost(plan)),
         ]
     )
     for item in plan.diff:
@@ -92,6 +92,13 @@ def change_page(change: Change) -> None:
     if change.proofs:
         heading("shown")
         proofs(change.proofs)
+
+
+def cost(plan: Plan) -> str:
+    """What applying it costs those who are served now."""
+    if plan.base_revision == 0 and plan.reload_class == "reload":
+        return "load: nothing of it is served yet"
+    return RELOAD_WORDS.get(plan.reload_class, plan.reload_class)
 
 
 def _review(change: Change) -> None:

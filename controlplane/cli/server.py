@@ -8,7 +8,7 @@ import click
 from clients.control.errors import ApiError
 from clients.control.types import NewServer
 from controlplane.cli import options
-from controlplane.cli.output import emit, emit_page, facts
+from controlplane.cli.output import emit, emit_page, facts, when
 from controlplane.cli.session import Noun, Session, pass_session
 
 
@@ -39,12 +39,12 @@ def add(session: Session, /, env: str, **given: str) -> None:
 @options.environment
 @pass_session
 def list_servers(session: Session, env: str) -> None:
-    """List the servers of an environment."""
+    """List the servers of an environment, with what the worker's last look found."""
     emit_page(
         session,
         session.client.environments.servers(env),
-        ("NAME", "ADDRESS", "REPOSITORY"),
-        lambda found: (found.name, found.address, found.repository),
+        ("NAME", "ADDRESS", "STATE", "WATCHED", "REPOSITORY"),
+        lambda found: (found.name, found.address, found.state, when(found.watched_at), found.repository),
         f"no servers yet: tritonctl server add NAME --env {env} --address HOST:PORT --repository DIR",
     )
 

@@ -16,7 +16,8 @@ from controlplane.domain.servers import HostFacts
 from controlplane.errors import InvalidInput, NotFound
 from controlplane.services.access import AccessService
 from controlplane.services.deployments import base_content
-from controlplane.services.planning import content_diff
+from controlplane.services.hardware import Hardware, of_host, of_server
+from controlplane.services.planning import content_diff, edited, existing_servers
 from controlplane.services.ports import ConfigCodec, GoldenReader
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
@@ -36,6 +37,15 @@ class GeneratedText:
     generated: Generated
     text: str
     findings: tuple[Finding, ...]
+    hardware: str
+
+
+@dataclass(frozen=True, slots=True)
+class Linted:
+    """What lint found, and the hardware that it took the config to be for, in words."""
+
+    findings: tuple[Finding, ...]
+    hardware: str
 
 
 class ConfigService:
@@ -63,11 +73,14 @@ class ConfigService:
     def render(self, config: JsonObject) -> str:
         return self._codec.render(config)
 
-    def lint(self, principal: Principal, text: str, *, model: str | None, version: int | None) -> tuple[Finding, ...]:
-        """For a registered version (of `model`, by default its highest), or by itself. Raises ConfigInvalid for text that
-        is no config at all."""
+    def lint(
+        self, principal: Principal, text: str, *, model: str | None, version: int | None, environment: str | None = None
+    ) -> Linted:
+        """For a registered version (of `model`, by default its highest), or by itself; for the server of `environment`, or
+        one on this host. Raises ConfigInvalid for text that is no config at all."""
         self._access.require(principal, Permission.CATALOG_READ)
         config = self.parse(text)
+        hardware = self._hardware(principal, environment)
         signatures: dict[int, Signature] = {}
         if model is not None:
             with self._storage.read() as unit:
@@ -75,9 +88,14 @@ class ConfigService:
                 signature = unit.catalog.version(model, number).inspection.signature
             signatures = {number: signature} if signature else {}
         name = config.get("name")
-        return lint(
-            config, model=model or (name if isinstance(name, str) else ""), signatures=signatures, host=self._host
+        found = lint(
+            config,
+            model=model or (name if isinstance(name, str) else ""),
+            signatures=signatures,
+            host=hardware.host,
+            embedded=hardware.embedded,
         )
+        return Linted(found, hardware.words)
 
     def generate(
         self,
@@ -86,11 +104,13 @@ class ConfigService:
         version: int | None,
         wish: Callable[[Signature, HostFacts], GenerateRequest],
         *,
+        environment: str | None = None,
         sets: Sequence[tuple[str, str]] = (),
         unsets: Sequence[str] = (),
     ) -> GeneratedText:
-        """For a version, None for the highest; `wish` says what for. Raises InvalidInput where the wish does not fit the
-        graph or the hardware, and for an opaque version, which has a config of its own."""
+        """For a version, None for the highest, on the server of `environment`, or one on this host; `wish` says what for.
+        Raises InvalidInput where the wish does not fit the graph or the hardware, and for an opaque version, which has a
+        config of its own."""
         self._access.require(principal, Permission.CATALOG_READ)
         with self._storage.read() as unit:
             found = unit.catalog.version(model, version if version is not None else highest(unit, model))
@@ -100,19 +120,29 @@ class ConfigService:
                 f"version {found.number} of {model!r} is opaque: nothing is known to generate from",
                 hint=f"its own config stands in: tritonctl model show {model} --version {found.number} -o json",
             )
-        request = wish(signature, self._host)
+        hardware = self._hardware(principal, environment)
+        request = replace(wish(signature, hardware.host or self._host), embedded=hardware.embedded)
         if request.warmup and golden is not None:
             inputs = self._golden(golden)[0].inputs
             request = replace(request, golden_shapes={name: array.shape for name, array in inputs.items()})
         made = self._generate(request)
-        config = made.config
-        for path, text in sets:
-            config = self._codec.set(config, path, text)
-        for path in unsets:
-            config = self._codec.unset(config, path)
-        findings = lint(config, model=model, signatures={found.number: signature}, host=self._host)
+        config = edited(self._codec, made.config, sets, unsets)
+        findings = lint(
+            config,
+            model=model,
+            signatures={found.number: signature},
+            host=hardware.host,
+            embedded=hardware.embedded,
+        )
         refuse(findings)
-        return GeneratedText(Generated(config, made.reasons), self._codec.render(config), findings)
+        return GeneratedText(Generated(config, made.reasons), self._codec.render(config), findings, hardware.generating)
+
+    def _hardware(self, principal: Principal, environment: str | None) -> Hardware:
+        if environment is None:
+            return of_host(self._host)
+        self._access.require(principal, Permission.ENVIRONMENT_READ)
+        with self._storage.read() as unit:
+            return of_server(existing_servers(unit, environment), self._host)
 
     def compare(self, principal: Principal, before: str, after: str) -> Comparison:
         """Two config.pbtxt."""

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from controlplane.domain.access import Permission, Principal
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import JsonObject
-from controlplane.domain.environments import NOTHING, Deployment, Environment, Revision, ServerSpec
+from controlplane.domain.environments import NOTHING, UNOBSERVED, Deployment, Environment, Revision, ServerSpec
 from controlplane.domain.names import check_name
 from controlplane.domain.policies import Policy
 from controlplane.errors import InvalidInput, NotFound, PreconditionFailed
@@ -23,6 +25,16 @@ class DeploymentView:
 
     deployment: Deployment
     current: Revision | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """A server and what the worker's last look at a deployment on it found, at `watched_at`: `reachable`, or that it
+    `cannot be observed`, with the code of the error. `unknown` while nothing is deployed on it."""
+
+    spec: ServerSpec
+    state: str
+    watched_at: datetime | None
 
 
 class EnvironmentService:
@@ -153,11 +165,13 @@ class EnvironmentService:
             )
         return placed
 
-    def servers(self, principal: Principal, environment: str) -> tuple[ServerSpec, ...]:
+    def servers(self, principal: Principal, environment: str) -> tuple[ServerView, ...]:
+        """From the rows: no server is asked."""
         self._access.require(principal, Permission.ENVIRONMENT_READ)
         with self._storage.read() as unit:
             unit.environments.get(environment)
-            return unit.environments.servers(environment)
+            state, watched_at = _last_look(unit.environments.deployments(environment))
+            return tuple(ServerView(spec, state, watched_at) for spec in unit.environments.servers(environment))
 
     def deployments(self, principal: Principal, environment: str) -> tuple[DeploymentView, ...]:
         self._access.require(principal, Permission.ENVIRONMENT_READ)
@@ -184,6 +198,15 @@ class EnvironmentService:
             if number == 0:
                 return Revision(environment, model, 0, NOTHING, None, unit.environments.get(environment).created_at, ())
             return unit.environments.revision(deployment.environment, deployment.model, number)
+
+
+def _last_look(deployments: Sequence[Deployment]) -> tuple[str, datetime | None]:
+    """At any of them: an environment has one server."""
+    looks = [(d.watched_at, d.drift) for d in deployments if d.watched_at is not None]
+    if not looks:
+        return "unknown", None
+    watched_at, drift = max(looks)
+    return next((words for words in drift if words.startswith(UNOBSERVED)), "reachable"), watched_at
 
 
 def _normal(repository: str) -> str:

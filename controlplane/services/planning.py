@@ -12,11 +12,12 @@ from controlplane.domain.changes import ChangeKind, ChangeRequest, GateResult, P
 from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, diff, impact
 from controlplane.domain.config_findings import Finding, Severity
 from controlplane.domain.config_lint import lint, refuse
-from controlplane.domain.environments import NOTHING, Deployment, RevisionContent, VersionRef
+from controlplane.domain.environments import NOTHING, Deployment, RevisionContent, ServerSpec, VersionRef
 from controlplane.domain.policies import Policy
 from controlplane.domain.servers import HostFacts
 from controlplane.errors import Conflict, InvalidInput, NotFound
 from controlplane.services.deployments import base_content
+from controlplane.services.hardware import Hardware, of_server
 from controlplane.services.ports import ConfigCodec, ConfigGenerator
 from controlplane.services.rollback_target import how_to_deploy, rollback_target
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
@@ -101,13 +102,18 @@ class _Base:
 
     model: str
     policy: Policy
-    embedded: bool
-    """Whether the server is ours, on this host."""
+    hardware: Hardware | None
+    """Of the server; None where not even this host's is known."""
     deployment: Deployment | None
     content: RevisionContent
     versions: dict[int, Version]
     other: RevisionContent | None
     target: RevisionContent | None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is ours, on this host."""
+        return self.hardware is not None and self.hardware.embedded
 
 
 class Planner:
@@ -154,12 +160,7 @@ class Planner:
     def _read(self, wish: Proposal) -> _Base:
         with self._storage.read() as unit:
             environment = unit.environments.get(wish.environment)
-            servers = unit.environments.servers(wish.environment)
-            if not servers:
-                raise NotFound(
-                    f"environment {wish.environment!r} has no server",
-                    hint=f"tritonctl server add NAME --env {wish.environment} --address … --repository …",
-                )
+            servers = existing_servers(unit, wish.environment)
             versions = {v.number: v for v in unit.catalog.versions(wish.model)}
             deployment = unit.environments.deployment(wish.environment, wish.model)
             content = NOTHING if deployment is None else base_content(unit, deployment)
@@ -172,7 +173,7 @@ class Planner:
             return _Base(
                 model=wish.model,
                 policy=environment.policy,
-                embedded=any(server.home is not None for server in servers),
+                hardware=None if self._host is None else of_server(servers, self._host),
                 deployment=deployment,
                 content=content,
                 versions=versions,
@@ -210,7 +211,8 @@ class Planner:
         if highest.config is not None:
             notes.append(f"the config is the one that version {highest.number} was registered with")
             return {key: value for key, value in highest.config.items() if key != "version_policy"}
-        notes.append(f"the config was generated for version {highest.number}")
+        hardware = "" if base.hardware is None else f", {base.hardware.generating}"
+        notes.append(f"the config was generated for version {highest.number}{hardware}")
         return self._generate(highest, embedded=base.embedded)
 
     def _ref(self, base: _Base, number: int, wish: Proposal) -> VersionRef:
@@ -261,7 +263,7 @@ class Planner:
             desired.config,
             model=base.model,
             signatures={number: signature for number, signature in found.items() if signature is not None},
-            host=self._host if base.embedded else None,
+            host=base.hardware.host if base.hardware is not None else None,
             embedded=base.embedded,
         )
 
@@ -293,6 +295,18 @@ class Planner:
         room = self._host.memory_bytes // 2
         words = f"old and new weigh {_size(size)} side by side; half of the host's memory is {_size(room)}"
         return ("passed" if size <= room else "failed"), words
+
+
+def existing_servers(unit: UnitOfWork, environment: str) -> tuple[ServerSpec, ...]:
+    """At least one. Raises NotFound."""
+    unit.environments.get(environment)
+    servers = unit.environments.servers(environment)
+    if not servers:
+        raise NotFound(
+            f"environment {environment!r} has no server",
+            hint=f"tritonctl server add NAME --env {environment} --address … --repository …",
+        )
+    return tuple(servers)
 
 
 def edited(

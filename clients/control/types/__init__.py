@@ -43,6 +43,7 @@ from clients.control.types.configs import (
     Finding,
     GeneratedConfig,
     Intent,
+    LintReport,
 )
 from clients.control.types.environments import (
     Deployment,
@@ -83,6 +84,7 @@ __all__ = [
     "IssuedWebhook",
     "JournalEntry",
     "JsonObject",
+    "LintReport",
     "Model",
     "NewChange",
     "NewEnvironment",

@@ -12,7 +12,7 @@ class Intent(Request):
 
     `aim` is `latency` or `throughput`, `kind` `cpu` or `gpu`, `accelerator` `tensorrt` or `openvino`. Times are in
     microseconds. `resources` are what one execution takes of the server's, for the rate limiter. `sets` and `unsets` are
-    applied to the result.
+    applied to the result. `environment` is the one whose server it is for; None is a server on the API's host.
     """
 
     aim: str = "latency"
@@ -38,6 +38,7 @@ class Intent(Request):
     parallel_execution: bool = False
     sets: tuple[tuple[str, str], ...] = ()
     unsets: tuple[str, ...] = ()
+    environment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +67,26 @@ class GeneratedConfig:
     text: str
     choices: tuple[Choice, ...]
     findings: tuple[Finding, ...]
+    hardware: str
+    """In words, what it was generated for."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigText(Request):
-    """A config.pbtxt, and the registered version that it is for, when there is one."""
+    """A config.pbtxt, and the registered version and the environment that it is for, when there is one."""
 
     text: str
     model: str | None = None
     version: int | None = None
+    environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """What lint found, and, in words, the hardware that it took the config to be for."""
+
+    items: tuple[Finding, ...]
+    hardware: str
 
 
 @dataclass(frozen=True, slots=True)

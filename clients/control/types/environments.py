@@ -26,6 +26,9 @@ class NewEnvironment(Request):
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """`state` is what the worker's last look found, at `watched_at`: `reachable`, `cannot be observed (CODE)`, or
+    `unknown` while nothing is deployed on it."""
+
     name: str
     environment: str
     address: str
@@ -38,6 +41,8 @@ class Server:
     tls_certificate: str | None
     tls_key: str | None
     created_at: str
+    state: str
+    watched_at: str | None
 
 
 @dataclass(frozen=True, slots=True)

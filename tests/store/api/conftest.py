@@ -1,6 +1,7 @@
 # The real API on a loopback port, over real services on a database of the test's own.
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +12,14 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from onnx import parser
 
+from clients.control import contexts
 from clients.control.client import ControlClient
+from clients.control.contexts import Context
+from clients.control.types import NewEnvironment, NewServer
 from controlplane.api.app import create_app
+from controlplane.cli.app import main
 from controlplane.domain.access import Principal, PrincipalKind, Role
 from controlplane.services.rooms import Services
 from controlplane.settings import Settings, load_settings
@@ -21,6 +27,7 @@ from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import Storage
 from controlplane.wiring import build_services
 
+DOUBLE = "double (float[N,4] x) => (float[N,4] y) <float f = {2.0}> { y = Mul(x, f) }"
 MAX_ARTIFACT_BYTES = 9 * 2**20  # over the limit of other bodies, and small
 
 
@@ -87,3 +94,44 @@ def api(serving: tuple[FastAPI, str], database: Database, tmp_path: Path) -> Ite
     yield found
     for client in found.open:
         client.close()
+
+
+class Cli:
+    """Runs command lines; the context `NAME` is that principal."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        """Standard output, or standard error of one that is to fail."""
+        code = main(list(arguments))
+        captured = self._capsys.readouterr()
+        assert code == status, captured.err
+        return captured.err if status else captured.out
+
+    def quiet(self, *arguments: str) -> None:
+        """Without taking what is written."""
+        assert main(list(arguments)) == 0
+
+    def json(self, *arguments: str) -> object:
+        return json.loads(self(*arguments, "-o", "json"))
+
+
+@pytest.fixture
+def cli(api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    for name in ("TRITONCTL_TOKEN", "TRITONCTL_CONTEXT", "TRITONCTL_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRITONCTL_HOME", str(tmp_path / "client"))
+    for name, token in api.tokens.items():
+        contexts.put(contexts.context_path(), name, Context(api.url, token), use=name == "author")
+    admin = api.as_("admin")
+    admin.environments.create(NewEnvironment("prod", "what customers see"))
+    admin.environments.add_server("prod", NewServer("one", "127.0.0.1:1", str(tmp_path / "models")))
+    return Cli(capsys)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = tmp_path / "double.onnx"
+    path.write_bytes(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {DOUBLE}').SerializeToString())
+    return str(path)

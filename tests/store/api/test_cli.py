@@ -6,55 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from onnx import parser
 
-from clients.control import contexts
-from clients.control.contexts import Context
-from clients.control.types import NewEnvironment, NewServer
-from controlplane.cli.app import main
 from controlplane.domain.changes import ChangeState
 from controlplane.domain.environments import Revision
 from controlplane.wiring import SystemClock
-from tests.store.api.conftest import Api
-
-DOUBLE = "double (float[N,4] x) => (float[N,4] y) <float f = {2.0}> { y = Mul(x, f) }"
-
-
-class Cli:
-    """Runs command lines; the context `NAME` is that principal."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str, status: int = 0) -> str:
-        """Standard output, or standard error of one that is to fail."""
-        code = main(list(arguments))
-        captured = self._capsys.readouterr()
-        assert code == status, captured.err
-        return captured.err if status else captured.out
-
-    def json(self, *arguments: str) -> object:
-        return json.loads(self(*arguments, "-o", "json"))
-
-
-@pytest.fixture
-def cli(api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    for name in ("TRITONCTL_TOKEN", "TRITONCTL_CONTEXT", "TRITONCTL_ENV"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TRITONCTL_HOME", str(tmp_path / "client"))
-    for name, token in api.tokens.items():
-        contexts.put(contexts.context_path(), name, Context(api.url, token), use=name == "author")
-    admin = api.as_("admin")
-    admin.environments.create(NewEnvironment("prod", "what customers see"))
-    admin.environments.add_server("prod", NewServer("one", "127.0.0.1:1", str(tmp_path / "models")))
-    return Cli(capsys)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "double.onnx"
-    path.write_bytes(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {DOUBLE}').SerializeToString())
-    return str(path)
+from tests.store.api.conftest import Api, Cli
 
 
 def test_the_same_list_for_people_and_for_programs(cli: Cli) -> None:
@@ -135,7 +91,7 @@ def test_a_change_is_a_page_that_says_everything(cli: Cli, model: str) -> None:
         "change 1  double in prod  open\n",
         "reason      first\n",
         "hypothesis  it doubles\n",
-        "costs    reload: loaded anew beside the old one, which serves meanwhile\n",
+        "costs    load: nothing of it is served yet\n",
         "  + versions[1]: sha256:",
         '      "max_batch_size": 16,\n',
         "approvals: 0 of 1\n",
@@ -286,9 +242,10 @@ def test_configs_are_linted_and_compared(cli: Cli, model: str, tmp_path: Path) -
     cli("config", "generate", "double:1", "--throughput", "--file", str(one))
     two.write_text(one.read_text().replace("dims: 4", "dims: 5", 1))
     assert cli("config", "lint", str(one), "--for", "double") == ""
-    assert "error [config.invalid]: Triton would refuse it: " in cli(
-        "config", "lint", str(two), "--for", "double", status=2
-    )
+    said = cli("config", "lint", str(two), "--for", "double", status=2)
+    assert f"error [config.invalid]: Triton would refuse {two}, for " in said
+    for line in [line for line in said.splitlines() if line.startswith("refused: ")]:
+        assert said.count(line.rpartition("; ")[2]) == 1, "a hint is said once"
     compared = cli("config", "diff", str(one), str(two))
     assert "  ~ input[" in compared or "  ~ input" in compared
     assert "costs: breaks_clients" in compared
