@@ -23,6 +23,7 @@ from clients.control.types import (
 ACTIVE = frozenset({"applying", "paused", "undoing", "stuck"})
 WORKING = frozenset({"applying", "undoing"})
 """States in which the worker acts; in every other one nothing moves until somebody decides."""
+_REOPEN_SECONDS = 0.2
 
 
 class ChangesRoom:
@@ -82,17 +83,20 @@ class ChangesRoom:
 
     def watch(self, change: int, *, deadline_seconds: float) -> Iterator[Change]:
         """The change as it is, and again whenever it moved, until nobody is working on it. Raises ApiError
-        (`operation.timed_out`) when somebody still is after the deadline."""
+        (`operation.timed_out`) when somebody still is after the deadline. A stream that the API ends before is opened
+        again, which says so when it was ended because our token was."""
         deadline = time.monotonic() + deadline_seconds
-        with self._connection.events(f"/v1/changes/{change}/events") as events:
-            for event, data in events:
-                if time.monotonic() > deadline:
-                    break
-                if event == "change":
-                    seen = decode(Change, json.loads(data))
-                    yield seen
-                    if seen.summary.state not in WORKING:
-                        return
+        while time.monotonic() <= deadline:
+            with self._connection.events(f"/v1/changes/{change}/events") as events:
+                for event, data in events:
+                    if time.monotonic() > deadline:
+                        break
+                    if event == "change":
+                        seen = decode(Change, json.loads(data))
+                        yield seen
+                        if seen.summary.state not in WORKING:
+                            return
+            time.sleep(_REOPEN_SECONDS)
         raise ApiError(
             f"change {change} is not at its end after {deadline_seconds:.0f} s",
             code="operation.timed_out",

@@ -2,25 +2,29 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 
 import anyio
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from clients.control import types
 from controlplane.api import pages, wire
-from controlplane.api.security import Caller, Rooms
+from controlplane.api.security import Caller, Rooms, token_of
 from controlplane.domain.access import Principal
 from controlplane.domain.changes import ACTIVE, ChangeState
-from controlplane.errors import InvalidInput
+from controlplane.errors import AccessDenied, InvalidInput
 from controlplane.services.change_views import ChangeView
 from controlplane.services.planning import Proposal
 from controlplane.services.rooms import Services
 
 _POLL_SECONDS = 0.25
-_HEARTBEAT_SECONDS = 15.0
+_HEARTBEAT_SECONDS = 5.0
+_RECHECK_SECONDS = 3.0
+"""How long who lost their token or role goes on seeing a change."""
 _LONGEST_SECONDS = 3600.0
 
 
@@ -95,14 +99,19 @@ def roll_back(env: str, model: str, body: types.NewRollback, caller: Caller, roo
     return _change(rooms.changes.rollback(caller, env, model, to=body.to, reason=body.reason))
 
 
-def watch_change(change: int, caller: Caller, rooms: Rooms) -> StreamingResponse:
-    """Server-sent events: `change` with the whole change, whenever it moved. The stream ends when nothing is under way."""
+def watch_change(change: int, caller: Caller, rooms: Rooms, request: Request) -> StreamingResponse:
+    """Server-sent events: `change` with the whole change, whenever it moved. The stream ends when nothing is under way, and
+    soon after the caller's token or right to look ended."""
     first = rooms.changes.show(caller, change)
-    return StreamingResponse(_events(first, change, caller, rooms), media_type="text/event-stream")
+    return StreamingResponse(
+        _events(first, change, caller, rooms, token=token_of(request)), media_type="text/event-stream"
+    )
 
 
-async def _events(view: ChangeView, change: int, caller: Principal, rooms: Services) -> AsyncIterator[str]:
-    sent, silent = "", 0.0
+async def _events(
+    view: ChangeView, change: int, caller: Principal, rooms: Services, *, token: str
+) -> AsyncIterator[str]:
+    sent, silent, checked = "", 0.0, time.monotonic()
     for _ in range(int(_LONGEST_SECONDS / _POLL_SECONDS)):
         data = json.dumps(asdict(_change(view)))
         if data != sent:
@@ -115,7 +124,12 @@ async def _events(view: ChangeView, change: int, caller: Principal, rooms: Servi
             return
         await anyio.sleep(_POLL_SECONDS)
         silent += _POLL_SECONDS
-        view = await run_in_threadpool(rooms.changes.show, caller, change)
+        try:
+            if time.monotonic() - checked >= _RECHECK_SECONDS:
+                caller, checked = await run_in_threadpool(rooms.access.authenticate, token), time.monotonic()
+            view = await run_in_threadpool(rooms.changes.show, caller, change)
+        except AccessDenied:
+            return
 
 
 def _proposal(body: types.NewChange, rooms: Services) -> Proposal:

@@ -19,16 +19,20 @@ def services_of(request: Request) -> Services:
     return found
 
 
+def token_of(request: Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("the request carries no token", hint=_HINT)
+    return token.strip()
+
+
 def authenticate(request: Request) -> Principal:
     """The principal of the request's token, found once per request. Raises Unauthenticated."""
     known = request.scope.get("principal")
     if isinstance(known, Principal):
         return known
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("the request carries no token", hint=_HINT)
     services = services_of(request)
-    principal = services.access.authenticate(token.strip())
+    principal = services.access.authenticate(token_of(request))
     request.scope["principal"] = principal
     request.scope["checkpoint"] = _latest_checkpoint(services)
     return principal
