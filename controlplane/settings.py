@@ -56,6 +56,12 @@ class InspectionSettings(_Section):
     memory_bytes: int = Field(default=8 * 2**30, gt=0, description="memory of one validation")
 
 
+class WebhookSettings(_Section):
+    link_local: bool = Field(
+        default=False, description="whether letters may go to link-local addresses and cloud metadata services"
+    )
+
+
 class Settings(BaseSettings):
     """Read with `load_settings`. Frozen: nothing changes it after start."""
 
@@ -81,6 +87,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     audit: AuditSettings = AuditSettings()
     inspection: InspectionSettings = InspectionSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def database_url(self) -> str:

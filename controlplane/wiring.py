@@ -127,7 +127,7 @@ def build_services(settings: Settings, storage: Storage) -> Services:
         environments=EnvironmentService(storage, access, clock),
         idempotency=IdempotencyService(storage, clock),
         installation=InstallationService(storage),
-        webhooks=WebhookService(storage, access, clock, HttpPoster()),
+        webhooks=WebhookService(storage, access, clock, _poster(settings), link_local=settings.webhooks.link_local),
     )
 
 
@@ -215,7 +215,7 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
             build_audit(settings, storage, access).sign,
             functools.partial(_clean_staging, storage, connect),
         ),
-        companions=(Courier(storage, clock, HttpPoster()).run,),
+        companions=(Courier(storage, clock, _poster(settings)).run,),
     )
 
 
@@ -227,6 +227,10 @@ def _clean_staging(storage: Storage, connect: Connections) -> None:
         ]
     for spec in specs:
         connect(spec).repository.clean_staging()
+
+
+def _poster(settings: Settings) -> HttpPoster:
+    return HttpPoster(link_local=settings.webhooks.link_local)
 
 
 def _inspector(settings: Settings) -> OnnxInspector:

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from socket import inet_aton
 from urllib.parse import quote, urlsplit
 
 from controlplane.domain.audit import Action, AuditEntry
@@ -25,6 +27,19 @@ from controlplane.errors import InvalidInput
 
 PING = "ping"
 _LONGEST_URL = 2000
+_METADATA = frozenset(
+    ip_address(text)
+    for text in (
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure
+        "192.0.0.192",  # Oracle
+        "fd00:ec2::23",  # Amazon's pods
+        "fd00:ec2::254",  # Amazon
+        "fd20:ce::254",  # Google
+    )
+)
+"""Those that are not link-local, as 169.254.169.254 is."""
+_NAT64 = IPv6Network("64:ff9b::/96")
 _FIRST_RETRY = timedelta(seconds=2)
 _SLOWEST_RETRY = timedelta(minutes=10)
 
@@ -144,7 +159,7 @@ def retry_after(failures: int) -> timedelta:
     return min(_SLOWEST_RETRY, _FIRST_RETRY * (1 << min(failures - 1, 20)))
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, *, link_local: bool = False) -> str:
     """`url`, or InvalidInput, which does not repeat it: its path or query may be the receiver's secret."""
     hint = "give an address such as https://HOST/PATH"
     if len(url) > _LONGEST_URL or not url.isascii() or any(not "!" <= letter <= "~" for letter in url):
@@ -160,7 +175,33 @@ def check_url(url: str) -> str:
         raise InvalidInput("the URL names no host", hint=hint)
     if parts.username is not None or parts.password is not None:
         raise InvalidInput("the URL has a name or a password in it", hint="the signature proves who sent a letter")
+    if not link_local and off_limits(host):
+        raise InvalidInput(
+            "the URL leads to a link-local address or a cloud's metadata service",
+            hint="where a receiver is there: TRITONCTL_WEBHOOKS__LINK_LOCAL=true, for api and worker",
+        )
     return url
+
+
+def off_limits(host: str) -> bool:
+    """Whether `host` is an address, however it is written, of the link's own network or of a cloud's metadata service,
+    which hands a machine's secrets to whoever asks from it. A name is not: it is to be looked up first."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            address = ip_address(inet_aton(host))  # 0xa9fea9fe and 2852039166 are addresses too
+        except (OSError, UnicodeEncodeError):
+            return False
+    within = _inner(address) if isinstance(address, IPv6Address) else None
+    return any(one.is_link_local or one in _METADATA for one in (address, within) if one is not None)
+
+
+def _inner(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4, or behind NAT64."""
+    if address in _NAT64 or int(address) >> 32 == 0:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def receiver(url: str) -> str:

@@ -25,20 +25,24 @@ class IssuedWebhook:
 
 
 class WebhookService:
-    """A worker posts from its own network to whatever address is given here, so this is for admins."""
+    """A worker posts from its own network to whatever address is given here, so this is for admins; and not to where a
+    machine's secrets are, unless `link_local`."""
 
-    def __init__(self, storage: Storage, access: AccessService, clock: Clock, post: Poster) -> None:
+    def __init__(
+        self, storage: Storage, access: AccessService, clock: Clock, post: Poster, *, link_local: bool = False
+    ) -> None:
         self._storage = storage
         self._access = access
         self._clock = clock
         self._post = post
+        self._link_local = link_local
 
     def add(
         self, principal: Principal, url: str, events: Collection[Event] = (), environment: str | None = None
     ) -> IssuedWebhook:
         """Told from the next audit entry on. Raises InvalidInput for the URL, and NotFound for the environment."""
         self._access.require(principal, Permission.WEBHOOK_MANAGE)
-        check_url(url)
+        check_url(url, link_local=self._link_local)
         secret = SECRET_PREFIX + secrets.token_urlsafe(32)
         with self._storage.write() as unit:
             if environment is not None:

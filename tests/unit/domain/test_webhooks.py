@@ -161,5 +161,38 @@ def test_other_addresses_are_refused_without_repeating_them(url: str, reason: st
     assert "hidden" not in f"{refusal.value.message} {refusal.value.hint}"
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "169.254.0.1",
+        "2852039166",
+        "0xa9fea9fe",
+        "0251.0376.0251.0376",
+        "169.254.43518",
+        "[fe80::1]",
+        "[fe80::1%25eth0]",
+        "[::ffff:169.254.169.254]",
+        "[::169.254.169.254]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[2002:a9fe:a9fe::1]",
+        "100.100.100.200",
+        "168.63.129.16",
+        "[fd00:ec2::254]",
+    ],
+)
+def test_where_a_machines_secrets_are_no_letter_goes_unless_it_is_allowed(host: str) -> None:
+    with pytest.raises(InvalidInput, match="a link-local address or a cloud's metadata service") as refusal:
+        check_url(f"http://{host}/latest")
+    assert refusal.value.hint is not None
+    assert "TRITONCTL_WEBHOOKS__LINK_LOCAL" in refusal.value.hint
+    assert check_url(f"http://{host}/latest", link_local=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "192.168.1.1", "[::1]", "[fd12::1]", "receiver", "a.b.c.d"])
+def test_a_receiver_may_be_on_this_machine_or_in_a_private_network(host: str) -> None:
+    assert check_url(f"http://{host}:8080/letters")
+
+
 def test_only_the_host_of_an_address_is_logged() -> None:
     assert receiver("https://hooks.example.com:8443/T0/B0?key=x") == "https://hooks.example.com:8443"
