@@ -15,6 +15,7 @@ from clients.control import types
 from controlplane.api import pages, wire
 from controlplane.api.security import Caller, Rooms, token_of
 from controlplane.domain.access import Principal
+from controlplane.domain.artifacts import FileEntry
 from controlplane.domain.changes import ACTIVE, ChangeState
 from controlplane.errors import AccessDenied, InvalidInput
 from controlplane.services.change_views import ChangeView
@@ -142,6 +143,10 @@ def _proposal(body: types.NewChange, rooms: Services) -> Proposal:
         versions=body.versions,
         config=rooms.configs.parse(body.config) if body.config is not None else None,
         generate=body.generate,
+        beside=None
+        if body.beside is None
+        else rooms.blobs.manifest(FileEntry(file.path, file.size, file.sha256) for file in body.beside),
+        adopted_from=body.adopted_from,
         sets=body.sets,
         unsets=body.unsets,
         undeploy=body.undeploy,
@@ -158,6 +163,7 @@ def _change(view: ChangeView) -> types.Change:
         desired_digest=view.plan.desired.digest,
         versions=tuple(wire.of(types.VersionRef, ref) for ref in view.plan.desired.versions),
         config=view.plan.desired.config,
+        beside=tuple(wire.of(types.File, entry) for entry in view.plan.desired.beside.files),
         policy=view.plan.clauses,
     )
     return wire.of(

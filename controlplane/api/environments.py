@@ -109,6 +109,7 @@ def _revision(revision: Revision) -> types.Revision:
         digest=revision.content.digest,
         versions=tuple(wire.of(types.VersionRef, ref) for ref in revision.content.versions),
         config=revision.content.config,
+        beside=tuple(wire.of(types.File, entry) for entry in revision.content.beside.files),
     )
 
 

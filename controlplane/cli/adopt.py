@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from clients.control.errors import ApiError
-from clients.control.types import Change, JsonObject, NewChange, NewVersion, Version
+from clients.control.types import File, JsonObject, NewChange, NewVersion, Version
 from controlplane.cli import options
 from controlplane.cli.output import emit, table
 from controlplane.cli.session import Session, Verb, pass_session, say
@@ -17,16 +17,20 @@ from controlplane.cli.uploading import files_of, upload_version
 _VERSION = re.compile(r"[1-9][0-9]*")
 _CONFIG = "config.pbtxt"
 _ALREADY = "already adopted"
+_ENSEMBLE = "ensemble_scheduling"
 _ONNX = frozenset({"onnxruntime", "onnxruntime_onnx"})
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One model's directory. `text` is its config.pbtxt, None when it has none."""
+    """One model's directory. `text` is its config.pbtxt, None when it has none; `beside` are the other files, by path:
+    labels, `configs/`."""
 
     name: str
+    home: Path
     versions: dict[int, Path]
     text: str | None
+    beside: dict[str, Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ def adopt(session: Session, /, directory: Path, *, env: str, only: tuple[str, ..
     """Adopt the model repository in DIRECTORY.
 
     Every version of every model is registered under its number, and what Triton would serve of it is proposed as a
-    change of the environment. The directory itself is only read.
+    change of the environment, with the files that lie beside its config. The directory itself is only
+    read; files whose name begins with a dot are left out. Apply the members of an ensemble before it.
     """
     models = [found for found in scan(directory) if not only or found.name in only]
     if not models:
@@ -67,15 +72,18 @@ def adopt(session: Session, /, directory: Path, *, env: str, only: tuple[str, ..
 
 
 def scan(directory: Path) -> list[Found]:
-    """Directories with a config or a numbered version, by name."""
+    """Directories with a config or a numbered version, by name; ensembles last, because they need their members."""
     found = []
     for home in sorted(path for path in directory.iterdir() if path.is_dir()):
         versions = {int(p.name): p for p in home.iterdir() if p.is_dir() and _VERSION.fullmatch(p.name)}
         config = home / _CONFIG
         if versions or config.is_file():
             text = config.read_text(encoding="utf-8") if config.is_file() else None
-            found.append(Found(home.name, dict(sorted(versions.items())), text))
-    return found
+            ours = {str(number) for number in versions} | {_CONFIG}
+            files = files_of(home, may_be_empty=True)
+            beside = {path: file for path, file in files.items() if path.partition("/")[0] not in ours}
+            found.append(Found(home.name, home, dict(sorted(versions.items())), text, beside))
+    return sorted(found, key=lambda each: _ENSEMBLE in (each.text or ""))
 
 
 def served(config: JsonObject, numbers: list[int]) -> tuple[int, ...]:
@@ -100,46 +108,46 @@ def _adopt(session: Session, found: Found, env: str, reason: str) -> Adopted:
         opaque = not _is_onnx(config, found)
         for number, directory in found.versions.items():
             new = NewVersion(
-                files=upload_version(session, files_of(directory)),
+                files=upload_version(session, files_of(directory, may_be_empty=_ENSEMBLE in config)),
                 number=number,
                 source=str(directory.absolute()),
                 config=found.text if opaque else None,
             )
             registered.append(session.client.catalog.register(found.name, new))
-        if _is_deployed(session, found, env, config):
+        beside = upload_version(session, found.beside)
+        if _is_deployed(session, found, env, config, beside):
             return Adopted(found.name, tuple(found.versions), opaque, None, _ALREADY)
-        change = _propose(session, found, env, reason, served(config, list(found.versions)))
+        change = session.client.changes.propose(
+            NewChange(
+                environment=env,
+                model=found.name,
+                reason=reason,
+                versions=served(config, list(found.versions)),
+                config=found.text,
+                generate=found.text is None,
+                beside=beside,
+                adopted_from=str(found.home.absolute()),
+            )
+        )
     except ApiError as error:
         return Adopted(found.name, tuple(v.number for v in registered), opaque, None, f"[{error.code}] {error.message}")
     return Adopted(found.name, tuple(v.number for v in registered), opaque, change.summary.id, change.summary.state)
 
 
-def _is_deployed(session: Session, found: Found, env: str, config: JsonObject) -> bool:
-    """Whether the environment serves these versions with this config: nothing would change. A model without a config
-    is served with one that was made for it, whichever it is."""
+def _is_deployed(session: Session, found: Found, env: str, config: JsonObject, beside: tuple[File, ...]) -> bool:
+    """Whether the environment serves these versions with this config and these files: nothing would change. A model
+    without a config is served with one that was made for it, whichever it is."""
     try:
         deployment = session.client.environments.deployment(env, found.name)
         if tuple(ref.number for ref in deployment.versions) != served(config, list(found.versions)):
             return False
-        deployed = session.client.configs.deployed(env, found.name).config
+        revision = session.client.environments.revision(env, found.name, deployment.revision)
     except ApiError as error:
         if error.code != "not_found":
             raise
         return False
-    return found.text is None or deployed == {key: value for key, value in config.items() if key != "version_policy"}
-
-
-def _propose(session: Session, found: Found, env: str, reason: str, versions: tuple[int, ...]) -> Change:
-    return session.client.changes.propose(
-        NewChange(
-            environment=env,
-            model=found.name,
-            reason=reason,
-            versions=versions,
-            config=found.text,
-            generate=found.text is None,
-        )
-    )
+    without_policy = {key: value for key, value in config.items() if key != "version_policy"}
+    return set(revision.beside) == set(beside) and (found.text is None or revision.config == without_policy)
 
 
 def _is_onnx(config: JsonObject, found: Found) -> bool:

@@ -1,6 +1,7 @@
 # Change requests: propose, review, approve, apply.
 from __future__ import annotations
 
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -12,6 +13,7 @@ from controlplane.cli.output import emit, emit_page, when
 from controlplane.cli.pages import change_page, cost
 from controlplane.cli.progress import interruptible, sending, watch_line
 from controlplane.cli.session import Noun, Session, at_terminal, confirm, pass_session, say
+from controlplane.cli.uploading import files_of, upload_version
 
 _STATES = ("open", "applying", "paused", "undoing", "stuck", "applied", "undone", "rejected", "withdrawn", "expired")
 _ENDED_BADLY = {
@@ -19,6 +21,7 @@ _ENDED_BADLY = {
     "paused": "it is paused: verification cannot tell, a human decides",
     "stuck": "it is stuck",
 }
+_DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
 _acknowledge = click.option(
     "--acknowledge",
     type=click.Choice(("rolled_back",)),
@@ -39,6 +42,7 @@ def change() -> None:
 @click.option("--config", metavar="FILE|generated", help="A whole config.pbtxt, or one generated for the version.")
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Set one field of the config.")
 @click.option("--unset", "unsets", multiple=True, metavar="PATH", help="Remove one field of the config.")
+@click.option("--beside", metavar="DIR", type=_DIRECTORY, help="All files to lie beside the config: labels, configs/.")
 @click.option("--undeploy", is_flag=True, help="Serve nothing of it.")
 @click.option("--from-env", metavar="ENV", help="Take what that environment serves.")
 @click.option("--reconcile", is_flag=True, help="Bring drifted servers back to the current revision.")
@@ -51,7 +55,7 @@ def change() -> None:
 @pass_session
 def propose(session: Session, /, apply_now: bool, wait: bool, timeout: float, **given: Any) -> None:
     """Propose a change of MODEL in an environment. What is not said stays as it is."""
-    made = session.client.changes.propose(_wish(**given))
+    made = session.client.changes.propose(_wish(session, **given))
     number = made.summary.id
     say(f"proposed change {number}: {cost(made.plan)}")
     if apply_now:
@@ -96,6 +100,7 @@ def show(session: Session, number: int) -> None:
 @click.option("--config", metavar="FILE|generated", help="As for propose.")
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="As for propose.")
 @click.option("--unset", "unsets", multiple=True, metavar="PATH", help="As for propose.")
+@click.option("--beside", metavar="DIR", type=_DIRECTORY, help="As for propose.")
 @_acknowledge
 @pass_session
 def replan(session: Session, /, number: int, reason: str | None, **given: Any) -> None:
@@ -105,13 +110,14 @@ def replan(session: Session, /, number: int, reason: str | None, **given: Any) -
     """
     edits = None
     if reason is not None or any(given.values()):
-        if not any(given[name] for name in ("versions", "config", "sets", "unsets")):
+        if not any(given[name] for name in ("versions", "config", "sets", "unsets", "beside")):
             raise click.UsageError(
                 "options replace the old wish: say the whole wish again, or replan without options",
                 click.get_current_context(),
             )
         old = session.client.changes.get(number).summary
         edits = _wish(
+            session,
             model=old.model,
             env=old.environment,
             reason=reason or old.reason,
@@ -243,6 +249,7 @@ def _apply(session: Session, number: int, break_glass: str | None, *, wait: bool
 
 
 def _wish(
+    session: Session,
     *,
     model: str,
     env: str,
@@ -251,6 +258,7 @@ def _wish(
     config: str | None,
     sets: tuple[str, ...],
     unsets: tuple[str, ...],
+    beside: Path | None,
     **given: Any,
 ) -> NewChange:
     """Paths hold no `=` outside of quotes and brackets, so the first one after them divides path and value."""
@@ -264,6 +272,7 @@ def _wish(
         generate=config == "generated",
         sets=tuple(split_set(text) for text in sets),
         unsets=unsets,
+        beside=None if beside is None else upload_version(session, files_of(beside, may_be_empty=True)),
         **given,
     )
 

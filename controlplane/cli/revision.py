@@ -63,6 +63,7 @@ def _page(found: Revision) -> None:
             ("revision", found.number),
             ("content", found.digest),
             ("versions", "\n".join(f"{ref.number}  {ref.artifact}" for ref in found.versions) or "none"),
+            ("beside", "\n".join(f"{file.path}  {file.sha256}" for file in found.beside) or None),
             ("change", found.change),
             ("accepted", when(found.accepted_at)),
         ]

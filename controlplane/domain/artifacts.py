@@ -8,6 +8,7 @@ from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.names import check_name
 from controlplane.errors import ArtifactInvalid
 
+CONFIG = "config.pbtxt"
 BYTECODE = "__pycache__"
 """No file of any version lies in a directory of this name."""
 
@@ -23,14 +24,12 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a version directory holds: every file, sorted by path. Two equal manifests have one digest."""
+    """What a directory holds: every file, sorted by path. Two equal manifests have one digest."""
 
     files: tuple[FileEntry, ...]
 
     def __post_init__(self) -> None:
         paths = [entry.path for entry in self.files]
-        if not paths:
-            raise ArtifactInvalid("an artifact needs at least one file")
         if paths != sorted(set(paths)):
             raise ArtifactInvalid("the paths of a manifest are sorted and different from each other")
         for path in paths:
@@ -60,3 +59,24 @@ class Manifest:
         if not isinstance(files, list):
             raise ArtifactInvalid("a manifest has a list of files")
         return cls(tuple(FileEntry(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in files))
+
+
+NO_FILES = Manifest(())
+"""What lies in the version directory of an ensemble, and beside most configs."""
+
+
+def may_lie_beside(name: str, *, directory: bool) -> bool:
+    """Whether an entry of this name may lie beside a config: Triton takes a directory `3.tmp` for version 3."""
+    return name not in {CONFIG, BYTECODE} and not name.isdigit() and not (directory and name[0].isdigit())
+
+
+def check_beside(beside: Manifest) -> Manifest:
+    """Raises ArtifactInvalid for what cannot lie beside a config."""
+    for entry in beside.files:
+        name, slash, _ = entry.path.partition("/")
+        if not may_lie_beside(name, directory=bool(slash)):
+            raise ArtifactInvalid(
+                f"{entry.path!r} cannot lie beside a config: Triton takes {name!r} for something else",
+                hint="versions are registered, and the config has an option of its own",
+            )
+    return beside

@@ -31,6 +31,7 @@ class Action(StrEnum):
     PERMISSION_REFUSED = "permission.refused"
 
     MODEL_REGISTERED = "model.registered"
+    MODEL_ADOPTED = "model.adopted"
     VERSION_REGISTERED = "version.registered"
     OBJECTIVE_SET = "objective.set"
     OBJECTIVE_REMOVED = "objective.removed"

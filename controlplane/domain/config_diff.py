@@ -139,11 +139,30 @@ def _impacts(
             yield ReloadClass.IN_PLACE, f"version {version} is loaded"
         elif before[version] != after[version]:
             yield ReloadClass.RELOAD, f"version {version} has other bytes"
+    if old.beside != new.beside:
+        yield (
+            ReloadClass.RELOAD,
+            f"files beside the config change ({_files_named(old, new)}): all versions are loaded anew",
+        )
     fields = sorted(f for f in {*old.config, *new.config} if old.config.get(f) != new.config.get(f))
     if others := [field for field in fields if field not in _IN_PLACE_FIELDS]:
         yield ReloadClass.RELOAD, f"{', '.join(others)} changes: all versions are loaded anew"
     elif fields:
         yield ReloadClass.IN_PLACE, f"only {', '.join(fields)} changes: what serves goes on serving"
+
+
+def beside_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChange, ...]:
+    """The files beside the config, by path; old and new are digests."""
+    before, after = ({entry.path: entry.sha256 for entry in side.beside.files} for side in (old, new))
+    return tuple(
+        FieldChange(f'beside["{path}"]', before.get(path), after.get(path))
+        for path in sorted({*before, *after})
+        if before.get(path) != after.get(path)
+    )
+
+
+def _files_named(old: RevisionContent, new: RevisionContent) -> str:
+    return ", ".join(change.path.split('"')[1] for change in beside_diff(old, new))
 
 
 @dataclass(frozen=True, slots=True)

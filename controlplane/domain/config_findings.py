@@ -1,7 +1,7 @@
 # What lint finds, and what it looks at.
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -41,6 +41,7 @@ class Subject:
 
     `signatures` are those of the versions that it would serve, by number; opaque versions have none. `host` is None where
     the hardware is not known. `embedded` says that our own server runs it, which has fewer features than NVIDIA's.
+    `beside` are the paths of the files that lie beside the config.
     """
 
     config: JsonObject
@@ -48,6 +49,7 @@ class Subject:
     signatures: Mapping[int, Signature]
     host: HostFacts | None
     embedded: bool
+    beside: Collection[str] = ()
 
     @property
     def backend(self) -> str:

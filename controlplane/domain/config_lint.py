@@ -1,7 +1,7 @@
 # Lint: what Triton would refuse, and what it would accept and the user regret.
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from controlplane.domain import config_lint_instances, config_lint_names, config_lint_scheduling, config_lint_tensors
 from controlplane.domain.canonical import JsonObject
@@ -20,10 +20,12 @@ def lint(
     signatures: Mapping[int, Signature],
     host: HostFacts | None,
     embedded: bool = False,
+    beside: Collection[str] = (),
 ) -> tuple[Finding, ...]:
     """What is wrong with `config` (the codec's normal form, without version policy) for these versions of `model` on
-    this host, refusals first. `embedded`: our own server runs it, not NVIDIA's container."""
-    subject = Subject(config, model, signatures, host, embedded)
+    this host, refusals first. `embedded`: our own server runs it, not NVIDIA's container. `beside`: paths of the files
+    beside the config."""
+    subject = Subject(config, model, signatures, host, embedded, beside)
     found = dict.fromkeys(finding for room in _ROOMS for finding in room.findings(subject))
     return tuple(sorted(found, key=lambda finding: (finding.severity is Severity.REGRET, finding.path, finding.code)))
 

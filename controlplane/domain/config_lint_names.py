@@ -80,31 +80,29 @@ def _paths(subject: Subject) -> Iterator[Finding]:
 
 
 def _absent_files(subject: Subject) -> Iterator[Finding]:
-    """A revision is versions and a config: nothing else may lie in the model's directory, so Triton would not find it."""
+    """Nothing but versions, config and the files beside it lies in a model's directory: Triton would not find it."""
     for i, output in enumerate(messages(subject.config.get("output"))):
         name = text(output.get("label_filename"))
-        if name and (not _IN_A_VERSION.fullmatch(name) or ".." in name):
-            yield refused(
-                "file.absent",
-                f"output[{i}].label_filename",
-                f"the label file {name[:120]!r} would not be there: a model's directory holds only versions and config",
-                "put it into the version and name it like 1/labels.txt, or unset label_filename",
-            )
+        if name and (not _IN_A_VERSION.fullmatch(name) or ".." in name) and name not in subject.beside:
+            yield _absent(f"output[{i}].label_filename", name, "or unset label_filename")
     for i, warmup in enumerate(messages(subject.config.get("model_warmup"))):
         for key, value in message(warmup.get("inputs")).items():
-            if file := text(message(value).get("input_data_file")):
-                yield refused(
-                    "file.absent",
-                    f'model_warmup[{i}].inputs["{key}"].input_data_file',
-                    f"the warm-up file {file[:120]!r} would not be there: a model's directory holds only versions and config",
-                    "use zero_data or random_data",
-                )
+            file = text(message(value).get("input_data_file"))
+            if file and f"warmup/{file}" not in subject.beside:
+                path = f'model_warmup[{i}].inputs["{key}"].input_data_file'
+                yield _absent(path, f"warmup/{file}", "or use zero_data or random_data")
     for i, state in enumerate(messages(subject.part("sequence_batching").get("state"))):
         for j, initial in enumerate(messages(state.get("initial_state"))):
-            if file := text(initial.get("data_file")):
-                yield refused(
-                    "file.absent",
-                    f"sequence_batching.state[{i}].initial_state[{j}].data_file",
-                    f"the initial state {file[:120]!r} would not be there: a model's directory holds only versions and config",
-                    "use zero_data",
-                )
+            file = text(initial.get("data_file"))
+            if file and f"initial_state/{file}" not in subject.beside:
+                path = f"sequence_batching.state[{i}].initial_state[{j}].data_file"
+                yield _absent(path, f"initial_state/{file}", "or use zero_data")
+
+
+def _absent(path: str, file: str, otherwise: str) -> Finding:
+    return refused(
+        "file.absent",
+        path,
+        f"the file {file[:120]!r} would not lie beside the config, and {path} names it",
+        f"put it into a directory and give that to --beside, {otherwise}",
+    )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controlplane.domain.artifacts import Manifest
+from controlplane.domain.artifacts import NO_FILES, Manifest
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.servers import ModelFiles, VersionState
 
@@ -18,6 +18,7 @@ class Effect(StrEnum):
     REMOVE_STRAYS = "remove_strays"
     WRITE_VERSION = "write_version"
     REMOVE_VERSION = "remove_version"
+    WRITE_BESIDE = "write_beside"
     WRITE_CONFIG = "write_config"
     TOUCH = "touch"
     LOAD = "load"
@@ -34,6 +35,7 @@ FILE_EFFECTS = frozenset(
         Effect.REMOVE_STRAYS,
         Effect.WRITE_VERSION,
         Effect.REMOVE_VERSION,
+        Effect.WRITE_BESIDE,
         Effect.WRITE_CONFIG,
         Effect.TOUCH,
     }
@@ -54,12 +56,13 @@ class Desired:
     """What one model should be on one server. `config` holds the version policy; None means that nothing is deployed.
 
     `serving` are the manifests of the versions that the config loads; `retained` those of other accepted revisions,
-    whose directories may stay on disk as rollback points.
+    whose directories may stay on disk as rollback points; `beside` are the files beside the config.
     """
 
     config: JsonObject | None
     serving: Mapping[int, Manifest]
     retained: Mapping[int, Manifest]
+    beside: Manifest = NO_FILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
     """In words, how the files and the server differ from what is desired; empty when they agree."""
     found = []
     if desired.config is None:
-        if observed.files.config_text is not None or observed.files.versions:
+        if observed.files.config_text is not None or observed.files.versions or observed.files.beside.files:
             found.append("files are there of a model that is not deployed")
         if observed.ready:
             found.append("a model is served that is not deployed")
@@ -123,23 +126,34 @@ def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An unmanaged model as the first change of it met it: the config, the versions that were READY, and every version
-    directory. The catalog has the bytes of each."""
+    """An unmanaged model as the first change of it met it: the config and the files beside it, the versions that were
+    READY, and every version directory. The artifact store has the bytes of each."""
 
     config: JsonObject
     ready: tuple[int, ...]
     versions: tuple[int, ...]
+    beside: Manifest = NO_FILES
 
     def to_json(self) -> JsonObject:
-        return {"config": self.config, "ready": list(self.ready), "versions": list(self.versions)}
+        return {
+            "config": self.config,
+            "ready": list(self.ready),
+            "versions": list(self.versions),
+            "beside": self.beside.to_json(),
+        }
 
     @classmethod
     def from_json(cls, tree: JsonObject) -> Found:
-        config, ready, versions = tree["config"], tree["ready"], tree["versions"]
+        config, ready, versions, beside = tree["config"], tree["ready"], tree["versions"], tree.get("beside")
         assert isinstance(config, dict)
         assert isinstance(ready, list)
         assert isinstance(versions, list)
-        return cls(config, tuple(int(str(n)) for n in ready), tuple(int(str(n)) for n in versions))
+        return cls(
+            config,
+            tuple(int(str(n)) for n in ready),
+            tuple(int(str(n)) for n in versions),
+            Manifest.from_json(beside) if isinstance(beside, dict) else NO_FILES,
+        )
 
     def desired(self, registered: Mapping[int, Manifest]) -> Desired:
         """What puts it back."""
@@ -147,13 +161,14 @@ class Found:
             config=self.config,
             serving={number: registered[number] for number in self.ready},
             retained={number: registered[number] for number in self.versions if number not in self.ready},
+            beside=self.beside,
         )
 
 
 def lies_there(observed: Observed) -> bool:
     """Whether there is anything of this model, in the files or in the server."""
     files = observed.files
-    return bool(files.config_text is not None or files.versions or files.strays or observed.ready)
+    return bool(files.config_text is not None or files.versions or files.beside.files or files.strays or observed.ready)
 
 
 def unmanaged(observed: Observed, desired: Desired, registered: Mapping[int, Manifest]) -> tuple[str, ...]:
@@ -163,6 +178,8 @@ def unmanaged(observed: Observed, desired: Desired, registered: Mapping[int, Man
     found = []
     if files.strays:
         found.append(f"not of a registered version: {', '.join(files.strays)}")
+    if other := _changed(files.beside, desired.beside):
+        found.append(f"beside the config, and not as the change has it: {', '.join(other)}")
     if observed.config is None:
         found.append("it has no config.pbtxt that could be put back")
     for number, there in sorted(files.versions.items()):
@@ -183,7 +200,7 @@ def _remove(observed: Observed) -> tuple[Step, ...]:
     if observed.ready or any(v.state == "LOADING" for v in observed.versions):
         steps.append(Step(Effect.UNLOAD, "not deployed"))
     files = observed.files
-    if files.config_text is not None or files.versions or files.strays:
+    if files.config_text is not None or files.versions or files.beside.files or files.strays:
         steps.append(Step(Effect.REMOVE_MODEL, "not deployed"))
     return tuple(steps)
 
@@ -198,8 +215,8 @@ def _files(observed: Observed, desired: Desired) -> list[Step]:
         steps.append(Step(Effect.REMOVE_STRAYS, because))
     for number, manifest in sorted(desired.serving.items()):
         there = files.versions.get(number)
-        if there is None:
-            why = ": its directory is empty, a link or unreadable" if str(number) in files.strays else ""
+        if there is None or (manifest.files and not there.files):
+            why = ": its directory is empty, a link or unreadable" if there or str(number) in files.strays else ""
             steps.append(Step(Effect.WRITE_VERSION, f"version {number} is missing{why}", number))
         elif there.digest != manifest.digest:
             steps.append(Step(Effect.WRITE_VERSION, f"version {number} has other bytes ({there.digest})", number))
@@ -209,9 +226,28 @@ def _files(observed: Observed, desired: Desired) -> list[Step]:
         kept = desired.retained.get(number)
         if kept is None or kept.digest != there.digest:
             steps.append(Step(Effect.REMOVE_VERSION, f"version {number} is not of any accepted revision", number))
+    if files.beside != desired.beside:
+        steps.append(Step(Effect.WRITE_BESIDE, _beside(files.beside, desired.beside)))
     if observed.config != desired.config:
         steps.append(Step(Effect.WRITE_CONFIG, "config.pbtxt differs"))
     return steps
+
+
+def _changed(there: Manifest, wanted: Manifest) -> list[str]:
+    """Paths that are in one of them only, or have other bytes."""
+    return sorted({entry.path for entry in {*there.files} ^ {*wanted.files}})
+
+
+def _beside(there: Manifest, wanted: Manifest) -> str:
+    """In words, how the files beside the config differ."""
+    before, after = ({entry.path for entry in side.files} for side in (there, wanted))
+    changed = _changed(there, wanted)
+    kinds = {
+        "does not belong": [path for path in changed if path not in after],
+        "missing": [path for path in changed if path not in before],
+        "has other bytes": [path for path in changed if path in before & after],
+    }
+    return "; ".join(f"{kind}: {', '.join(paths)}" for kind, paths in kinds.items() if paths)
 
 
 def _memory(observed: Observed, desired: Desired) -> tuple[Step, ...]:

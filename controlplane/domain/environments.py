@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
+from controlplane.domain.artifacts import NO_FILES, Manifest
 from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.policies import Policy
 
@@ -20,13 +21,15 @@ class VersionRef:
 
 @dataclass(frozen=True)  # no slots: the digest is kept
 class RevisionContent:
-    """What a revision says: the versions that serve, by ascending number, and the config without `version_policy`.
+    """What a revision says: the versions that serve, by ascending number, the config without `version_policy`, and the
+    files `beside` it that belong to the model as a whole: labels, `configs/`.
 
-    Nothing (revision 0, an undeployed model) has no versions and no config.
+    Nothing (revision 0, an undeployed model) has no versions, no config and no files.
     """
 
     versions: tuple[VersionRef, ...]
     config: JsonObject | None
+    beside: Manifest = NO_FILES
 
     @cached_property
     def digest(self) -> str:
@@ -37,17 +40,23 @@ class RevisionContent:
         return tuple(ref.number for ref in self.versions)
 
     def to_json(self) -> JsonObject:
-        return {
+        tree: JsonObject = {
             "versions": [{"number": ref.number, "artifact": ref.artifact} for ref in self.versions],
             "config": self.config,
         }
+        return {**tree, "beside": self.beside.to_json()} if self.beside.files else tree
 
     @classmethod
     def from_json(cls, tree: JsonObject) -> RevisionContent:
-        versions, config = tree["versions"], tree["config"]
+        versions, config, beside = tree["versions"], tree["config"], tree.get("beside")
         assert isinstance(versions, list)
         assert config is None or isinstance(config, dict)
-        return cls(tuple(VersionRef(int(v["number"]), str(v["artifact"])) for v in versions), config)
+        assert beside is None or isinstance(beside, dict)
+        return cls(
+            tuple(VersionRef(int(v["number"]), str(v["artifact"])) for v in versions),
+            config,
+            NO_FILES if beside is None else Manifest.from_json(beside),
+        )
 
 
 NOTHING = RevisionContent((), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controlplane.domain.artifacts import Manifest
+from controlplane.domain.artifacts import NO_FILES, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,16 @@ class ModelFiles:
     """What lies in a model's directory of the repository.
 
     `config_text` is None when there is no config.pbtxt; `versions` holds each version directory's manifest, hashed from
-    its bytes; `strays` names what does not belong (anything else, unreadable entries, dangling links); `newest_ns` is the
-    greatest modification or change time in the directory, as Triton takes it, in nanoseconds, 0 when nothing is there.
+    its bytes; `strays` names what can never belong (names that Triton may not see, unreadable entries, dangling links);
+    `newest_ns` is the greatest modification or change time in the directory, as Triton takes it, in nanoseconds, 0 when
+    nothing is there. `beside` are the other files: labels, `configs/`, and whatever else somebody put there.
     """
 
     config_text: str | None
     versions: Mapping[int, Manifest]
     strays: tuple[str, ...]
     newest_ns: int
+    beside: Manifest = NO_FILES
 
 
 @dataclass(frozen=True, slots=True)

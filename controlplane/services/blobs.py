@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from controlplane.domain.access import Permission, Principal
-from controlplane.errors import ArtifactCorrupt, ArtifactInvalid, Conflict, InvalidInput, TooLarge
+from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.errors import ArtifactCorrupt, ArtifactInvalid, Conflict, InvalidInput, NotFound, TooLarge
 from controlplane.services.access import AccessService
 from controlplane.services.ports import ArtifactStore
 
@@ -67,6 +68,16 @@ class BlobService:
         if piece.total > self._max_bytes:
             raise self._too_large()
         return self._gather(sha256, chunks, piece)
+
+    def manifest(self, files: Iterable[FileEntry]) -> Manifest:
+        """Of files whose bytes are here. Raises NotFound for bytes that were never uploaded."""
+        found = Manifest(tuple(sorted(files, key=lambda file: file.path)))
+        for file in found.files:
+            if not self._store.has(_checked(file.sha256)):
+                raise NotFound(
+                    f"the artifact store holds no blob {file.sha256} for {file.path!r}", hint="upload it again"
+                )
+        return found
 
     def _gather(self, sha256: str, chunks: Iterable[bytes], piece: Piece) -> Upload:
         self._parts.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.catalog import Model, Objective, Version
 from controlplane.domain.names import check_name, check_version
 from controlplane.domain.objectives import check_objective, check_text
-from controlplane.errors import InvalidInput, VersionImmutable
+from controlplane.errors import ArtifactInvalid, InvalidInput, VersionImmutable
 from controlplane.services.access import AccessService
 from controlplane.services.ports import ArtifactStore, Clock, Inspector
 from controlplane.storage.catalog import blobs_of
@@ -79,6 +79,8 @@ class CatalogService:
         """
         self._access.require(principal, Permission.MODEL_REGISTER, subjects={"model": wish.model[:100]})
         _check(wish)
+        if wish.config is not None:  # the policy is the revision's: it says which versions serve
+            wish = replace(wish, config={key: wish.config[key] for key in wish.config if key != "version_policy"})
         with self._storage.read() as unit:
             known = _same_registration(unit, wish)
         if known is not None:
@@ -275,6 +277,8 @@ def _check(wish: Registration) -> None:
     check_name(wish.model, "model")
     if wish.number is not None:
         check_version(wish.number)
+    if not wish.manifest.files and "ensemble_scheduling" not in (wish.config or {}):
+        raise ArtifactInvalid("a version needs at least one file", hint="only an ensemble's version has none")
     check_text(wish.owner or "", "owner", 100)
     check_text(wish.source, "source", 2000)
     check_text(wish.description or "", "description", 10_000, lines=True)

@@ -103,6 +103,7 @@ class ChangeService:
             notes = asides(unit, draft, policy, request.environment, request.model, but=change, now=now)
             new = draft.plan(change, number, principal.name, now, notes)
             unit.changes.add_plan(new)
+            unit.catalog.keep_beside(request.model, new.desired.beside)
             self._audit(unit, principal, Action.CHANGE_REPLANNED, request, {"plan": new.digest, "number": number})
             return self._view(unit, unit.changes.get(change))
 
@@ -144,6 +145,7 @@ class ChangeService:
             notes = asides(unit, draft, policy, request.environment, request.model, but=request.id, now=now)
             plan = draft.plan(request.id, 1, principal.name, now, notes)
             unit.changes.add_plan(plan)
+            unit.catalog.keep_beside(request.model, plan.desired.beside)
             self._audit(
                 unit,
                 principal,
@@ -158,6 +160,9 @@ class ChangeService:
                     "reason": proposal.reason,
                 },
             )
+            if proposal.adopted_from:
+                described: dict[str, Json] = {"source": proposal.adopted_from, "content": plan.desired.digest}
+                self._audit(unit, principal, Action.MODEL_ADOPTED, request, described)
             return request, needed(request, plan, situation(unit, request, plan, now))
 
     # decide

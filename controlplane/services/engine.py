@@ -85,6 +85,7 @@ class Engine:
             config=None if config is None else self._codec.check(config),
             serving={number: version.manifest for number, (_, version) in serving.items()},
             retained=retained,
+            beside=content.beside,
         )
 
     def observe(self, target: Target, model: str, desired: Desired) -> Observed:
@@ -218,6 +219,8 @@ class Engine:
             case Effect.REMOVE_VERSION:
                 assert step.version is not None
                 repository.remove_version(model, step.version)
+            case Effect.WRITE_BESIDE:
+                repository.write_beside(model, desired.beside, self._artifacts)
             case Effect.WRITE_CONFIG:
                 assert desired.config is not None
                 repository.write_config(model, self._codec.render(desired.config))

@@ -61,7 +61,9 @@ class FirstLook:
                 f" management, so nothing was touched: {'; '.join(reasons)};"
                 " `tritonctl model adopt` takes what is served under management"
             )
-        return Look(found=Found(observed.config, tuple(sorted(observed.ready)), tuple(sorted(observed.files.versions))))
+        files = observed.files
+        found = Found(observed.config, tuple(sorted(observed.ready)), tuple(sorted(files.versions)), files.beside)
+        return Look(found=found)
 
     def _observe(self, work: Work, target: Target, desired: Desired) -> Observed:
         """Waits for a server that does not answer, up to the load deadline."""

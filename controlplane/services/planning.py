@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from controlplane.domain.artifacts import Manifest, check_beside
 from controlplane.domain.blockers import ROLLED_BACK
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Version
 from controlplane.domain.changes import ChangeKind, ChangeRequest, GateResult, Plan
-from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, diff, impact
+from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, beside_diff, diff, impact
 from controlplane.domain.config_findings import Finding, Severity
 from controlplane.domain.config_lint import lint, refuse
 from controlplane.domain.environments import NOTHING, Deployment, RevisionContent, ServerSpec, VersionRef
+from controlplane.domain.objectives import check_text
 from controlplane.domain.policies import Policy
 from controlplane.domain.servers import HostFacts
 from controlplane.errors import Conflict, InvalidInput, NotFound
@@ -28,8 +30,10 @@ class Proposal:
     """A wish. What is not said stays as it is in the current revision.
 
     `config` is a whole tree, `generate` asks for one made from the highest version; `sets` are (path, text) and `unsets`
-    paths, applied after it, in order. `from_environment` takes another environment's current revision as it stands.
-    `revision` is the target of a rollback, None for the last good one.
+    paths, applied after it, in order. `beside` are all files that lie beside the config. `from_environment` takes another
+    environment's current revision as it stands.
+    `revision` is the target of a rollback, None for the last good one. `adopted_from` is the directory that an adoption
+    describes, empty for any other change.
     """
 
     environment: str
@@ -42,12 +46,14 @@ class Proposal:
     generate: bool = False
     sets: tuple[tuple[str, str], ...] = ()
     unsets: tuple[str, ...] = ()
+    beside: Manifest | None = None
     undeploy: bool = False
     from_environment: str | None = None
     reconcile: bool = False
     acknowledge: tuple[str, ...] = ()
     rollback: bool = False
     revision: int | None = None
+    adopted_from: str = ""
 
     def is_of(self, request: ChangeRequest) -> bool:
         """Whether it can be an edit of that request: an edit cannot make a change another."""
@@ -130,6 +136,7 @@ class Planner:
         change."""
         if not wish.reason.strip():
             raise InvalidInput("a change needs a reason", hint="--reason 'what for'")
+        check_text(wish.adopted_from, "adopted_from", 2000)
         for word in wish.acknowledge:
             if word != ROLLED_BACK:
                 raise InvalidInput(f"{word!r} cannot be acknowledged", hint=f"--acknowledge {ROLLED_BACK}")
@@ -195,7 +202,8 @@ class Planner:
             raise InvalidInput("no version is named", hint=f"--version N; see: tritonctl model versions {wish.model}")
         config = self._config(wish, base, start, refs, notes)
         config = edited(self._codec, config, wish.sets, wish.unsets)
-        return RevisionContent(refs, self._codec.check(config)), tuple(notes)
+        beside = start.beside if wish.beside is None else check_beside(wish.beside)
+        return RevisionContent(refs, self._codec.check(config), beside), tuple(notes)
 
     def _config(
         self, wish: Proposal, base: _Base, start: RevisionContent, refs: Sequence[VersionRef], notes: list[str]
@@ -210,7 +218,7 @@ class Planner:
             return start.config
         if highest.config is not None:
             notes.append(f"the config is the one that version {highest.number} was registered with")
-            return {key: value for key, value in highest.config.items() if key != "version_policy"}
+            return highest.config
         hardware = "" if base.hardware is None else f", {base.hardware.generating}"
         notes.append(f"the config was generated for version {highest.number}{hardware}")
         return self._generate(highest, embedded=base.embedded)
@@ -265,6 +273,7 @@ class Planner:
             signatures={number: signature for number, signature in found.items() if signature is not None},
             host=base.hardware.host if base.hardware is not None else None,
             embedded=base.embedded,
+            beside=[entry.path for entry in desired.beside.files],
         )
 
     def _gates(
@@ -327,13 +336,14 @@ def edited(
 
 
 def content_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChange, ...]:
-    """Versions first, then the config's fields; a config that comes or goes is one difference."""
+    """Versions first, then the files beside the config, then its fields; a config that comes or goes is one difference."""
     before, after = ({ref.number: ref.artifact for ref in side.versions} for side in (old, new))
     found = [
         FieldChange(f"versions[{number}]", before.get(number), after.get(number))
         for number in sorted({*before, *after})
         if before.get(number) != after.get(number)
     ]
+    found += beside_diff(old, new)
     if old.config is not None and new.config is not None:
         return (*found, *diff(old.config, new.config))
     if old.config != new.config:

@@ -163,6 +163,10 @@ class ModelRepository(Protocol):
 
     def remove_version(self, model: str, number: int) -> None: ...
 
+    def write_beside(self, model: str, beside: Manifest, store: ArtifactStore) -> None:
+        """Make these, and no other, the files beside the config."""
+        ...
+
     def write_config(self, model: str, text: str) -> None: ...
 
     def remove_strays(self, model: str) -> None:

@@ -116,4 +116,5 @@ class Verifier:
 
 def _files(desired: Desired) -> str:
     parts = [f"version {n} is {manifest.digest}" for n, manifest in sorted(desired.serving.items())]
+    parts += [f"{entry.path} is {entry.sha256}" for entry in desired.beside.files]
     return "hashed in the repository: " + ", ".join(parts)

@@ -56,6 +56,18 @@ class VersionBlobRow(Base):
     sha256: Mapped[str] = mapped_column(String(71), primary_key=True)
 
 
+class BesideBlobRow(Base):
+    """Which blobs the plans and revisions of a model need beside their versions: what no row names may be collected."""
+
+    __tablename__ = "beside_blobs"
+    __table_args__ = (
+        ForeignKeyConstraint(["model"], ["models.name"]),
+        Index(None, "sha256"),
+    )
+    model: Mapped[str] = mapped_column(String(100), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(71), primary_key=True)
+
+
 class ObjectiveRow(Base):
     __tablename__ = "objectives"
     __table_args__ = (ForeignKeyConstraint(["model"], ["models.name"]),)
@@ -136,10 +148,9 @@ class CatalogStore:
             )
         )
         self._session.flush()
-        self._session.execute(
-            insert(VersionBlobRow),
-            [{"model": version.model, "number": version.number, "sha256": sha} for sha in sorted(blobs_of(version))],
-        )
+        rows = [{"model": version.model, "number": version.number, "sha256": sha} for sha in sorted(blobs_of(version))]
+        if rows:
+            self._session.execute(insert(VersionBlobRow), rows)
 
     def find_version(self, model: str, number: int) -> Version | None:
         row = self._session.get(VersionRow, (model, number))
@@ -169,11 +180,19 @@ class CatalogStore:
         return tuple(self._session.scalars(query.order_by(VersionRow.number)))
 
     def referenced(self, blobs: Collection[str] | None = None) -> frozenset[str]:
-        """Those of `blobs`, or all, that some version needs."""
-        query = select(VersionBlobRow.sha256).distinct()
-        if blobs is not None:
-            query = query.where(VersionBlobRow.sha256.in_(blobs))
-        return frozenset(self._session.scalars(query))
+        """Those of `blobs`, or all, that some version, plan or revision needs."""
+        found: set[str] = set()
+        for row in (VersionBlobRow, BesideBlobRow):
+            query = select(row.sha256).distinct()
+            found.update(self._session.scalars(query if blobs is None else query.where(row.sha256.in_(blobs))))
+        return frozenset(found)
+
+    def keep_beside(self, model: str, beside: Manifest) -> None:
+        """These blobs are needed from now on: a plan of the model has them beside its config."""
+        dialect = postgresql if self._session.get_bind().dialect.name == "postgresql" else sqlite
+        rows = [{"model": model, "sha256": sha256} for sha256 in sorted({entry.sha256 for entry in beside.files})]
+        if rows:
+            self._session.execute(dialect.insert(BesideBlobRow).values(rows).on_conflict_do_nothing())
 
     # objectives
 

@@ -1,6 +1,7 @@
 # Reading one model's directory: what belongs, what does not, its digests and its times.
-"""What Triton would take for the model is the rule: `config.pbtxt`, and directories named by a positive number. Symbolic
-links count only as files that stay within the model's directory; devices and pipes are never opened."""
+"""What Triton would take for the model is the rule: `config.pbtxt`, directories named by a positive number, and files beside
+them that the config may name. A directory that only begins with a number is none of them: Triton reads `3.tmp` as version 3.
+Symbolic links count only as files that stay within the model's directory; devices and pipes are never opened."""
 
 from __future__ import annotations
 
@@ -14,12 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controlplane.domain.artifacts import BYTECODE, FileEntry, Manifest
+from controlplane.domain.artifacts import BYTECODE, CONFIG, FileEntry, Manifest, may_lie_beside
 from controlplane.domain.names import check_name, check_version
 from controlplane.domain.servers import ModelFiles
 from controlplane.errors import NameInvalid
 
-CONFIG = "config.pbtxt"
 ITSELF = "."
 """The stray that stands for the whole entry, when a model's directory is no directory."""
 
@@ -31,10 +31,12 @@ _RACY_NS = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Names and places, nothing read yet. `strays` are raw names relative to the model's directory."""
+    """Names and places, nothing read yet. `beside` and `strays` are relative to the model's directory, strays as raw
+    names."""
 
     config: Path | None = None
     versions: dict[int, list[str]] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
 
 
@@ -48,6 +50,7 @@ def scan(directory: Path) -> Scan:
         home = Path(os.path.realpath(directory))
     config: Path | None = None
     versions: dict[int, list[str]] = {}
+    beside: list[str] = []
     strays: list[str] = []
     for entry in _entries(directory):
         if entry.name == CONFIG and _is_file(entry, home):
@@ -56,12 +59,17 @@ def scan(directory: Path) -> Scan:
         number = _version_number(entry.name)
         if number is not None and entry.is_dir(follow_symlinks=False):
             files, inner = _walk(entry.path, home, "", _MAX_DEPTH)
-            if files:
+            if files or not inner:  # an empty one is an ensemble's
                 versions[number] = files
                 strays += [f"{entry.name}/{path}" for path in inner]
                 continue
+        elif _is_named(entry.name) and may_lie_beside(entry.name, directory=entry.is_dir()):
+            files, inner = _below(entry, home)
+            beside += files
+            strays += inner
+            continue
         strays.append(entry.name)
-    return Scan(config, versions, strays)
+    return Scan(config, versions, beside, strays)
 
 
 def newest_ns(path: Path) -> int:
@@ -105,19 +113,25 @@ class Reader:
             if text is None:
                 strays.append(CONFIG)
         versions: dict[int, Manifest] = {}
-        for number, paths in seen.versions.items():
+
+        def hashed(prefix: str, paths: list[str]) -> Manifest:
             entries: list[FileEntry] = []
             for path in paths:
-                entry = _hash(directory / str(number) / path, path, known, fresh)
+                entry = _hash(directory / (prefix + path), path, known, fresh)
                 if entry is None:
-                    strays.append(f"{number}/{path}")
+                    strays.append(prefix + path)
                 else:
                     entries.append(entry)
-            if entries:
-                versions[number] = Manifest(tuple(sorted(entries, key=lambda entry: entry.path)))
+            return Manifest(tuple(sorted(entries, key=lambda entry: entry.path)))
+
+        for number, paths in seen.versions.items():
+            manifest = hashed(f"{number}/", paths)
+            if manifest.files or not paths:
+                versions[number] = manifest
+        beside = hashed("", seen.beside)
         with self._lock:
             self._known[directory.name] = fresh
-        return ModelFiles(text, versions, tuple(sorted(map(_printable, strays))), newest_ns(directory))
+        return ModelFiles(text, versions, tuple(sorted(map(_printable, strays))), newest_ns(directory), beside)
 
 
 def _hash(
@@ -153,6 +167,14 @@ def _read_config(path: Path) -> str | None:
         return data.decode() if len(data) <= _MAX_CONFIG_BYTES else None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _below(entry: os.DirEntry[str], home: Path) -> tuple[list[str], list[str]]:
+    """An entry beside the config: its files and strays, relative to the model's directory."""
+    if not entry.is_dir(follow_symlinks=False):
+        return ([entry.name], []) if _is_file(entry, home) else ([], [entry.name])
+    files, strays = _walk(entry.path, home, entry.name + "/", _MAX_DEPTH)
+    return (files, strays) if files else ([], [entry.name])
 
 
 def _walk(directory: str, home: Path, prefix: str, depth: int) -> tuple[list[str], list[str]]:

@@ -18,11 +18,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from controlplane.domain.artifacts import BYTECODE, Manifest
+from controlplane.domain.artifacts import BYTECODE, CONFIG, Manifest
 from controlplane.domain.names import check_name, check_version
 from controlplane.domain.servers import ModelFiles
 from controlplane.errors import RepositoryFailed, SettingsInvalid
-from controlplane.triton.directory import CONFIG, ITSELF, Reader, newest_ns, scan
+from controlplane.triton.directory import ITSELF, Reader, newest_ns, scan
 from controlplane.triton.fence import fence
 
 _PREFIX = "tritonctl-"
@@ -89,6 +89,21 @@ class LocalRepository:
             for directory in {path.parent for path in staged.rglob("*.py")}:
                 (directory / BYTECODE).touch()  # a file, so that nobody makes the directory
             self._put(home, name, staged)
+
+    @_on_disk
+    def write_beside(self, model: str, beside: Manifest, store: Blobs) -> None:
+        home = self._home(model)
+        there, wanted = _by_entry(self._reader.observe(home).beside), _by_entry(beside)
+        self._take_out(home, sorted(there.keys() - wanted.keys()))
+        for name, manifest in wanted.items():
+            if there.get(name) == manifest and not (home / name).is_symlink():
+                continue
+            with self._staged() as stage:
+                fetched = stage / "fetched"
+                fetched.mkdir()
+                store.fetch(manifest, fetched)
+                staged = (fetched / name).rename(stage / "entry")
+                self._put(home, name, staged)
 
     @_on_disk
     def write_config(self, model: str, text: str) -> None:
@@ -203,6 +218,14 @@ class LocalRepository:
         """Without this the mark of a file with a time in the future would leave together with the file."""
         os.utime(home, ns=(fresh, fresh))
         _sync(home)
+
+
+def _by_entry(beside: Manifest) -> dict[str, Manifest]:
+    """What lies beside the config by the entries of the model's directory: files and whole directories."""
+    names = sorted({entry.path.partition("/")[0] for entry in beside.files})
+    return {
+        name: Manifest(tuple(entry for entry in beside.files if entry.path.partition("/")[0] == name)) for name in names
+    }
 
 
 def _later_than(before: int) -> int:

@@ -155,7 +155,7 @@ def test_a_first_change_of_a_name_that_is_taken_touches_nothing(at: Installation
     assert (undone.request.state, effects(undone)) == (ChangeState.UNDONE, [])
     assert undone.request.message == (
         f"{model!r} is on this server already (version 1, version 2) and is not under management, so nothing was"
-        " touched: not of a registered version: notes.txt; version 1 has other bytes than the registered ones;"
+        " touched: beside the config, and not as the change has it: notes.txt; version 1 has other bytes than the registered ones;"
         " version 2 is not registered; `tritonctl model adopt` takes what is served under management"
     )
     assert (lying(home), at.served(model), deployed(at, model)) == (before, [1, 2], (0, None))

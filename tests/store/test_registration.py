@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.artifacts import NO_FILES, FileEntry, Manifest
+from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Batching, Version
 from controlplane.domain.golden import GoldenCase, dump_cases
 from controlplane.errors import (
@@ -287,6 +288,25 @@ def test_good_and_bad_registrations_of_shared_files_never_lose_a_blob(
     assert {entry.sha256 for entry in good.files} <= blobs()
 
 
+def test_only_an_ensembles_version_has_no_file(catalog: CatalogService) -> None:
+    with pytest.raises(ArtifactInvalid, match="at least one file"):
+        catalog.register_version(ALICE, Registration("empty", NO_FILES, config=PLAN))
+    config: JsonObject = {"platform": "ensemble", "ensemble_scheduling": {"step": [{"model_name": "m"}]}}
+    version = catalog.register_version(ALICE, Registration("pipe", NO_FILES, config=config))
+    assert (version.manifest, version.inspection.backend) == (NO_FILES, "ensemble")
+    assert catalog.get_version(VIEWER, "pipe", 1) == version
+
+
+def test_the_version_policy_of_an_opaque_config_is_no_part_of_the_version(
+    catalog: CatalogService, upload: Callable[..., Manifest]
+) -> None:
+    wish = Registration("plan", upload(b"plan", "model.plan"), number=1, config=PLAN)
+    version = catalog.register_version(ALICE, wish)
+    served: JsonObject = {**PLAN, "version_policy": {"specific": {"versions": ["1"]}}}
+    assert catalog.register_version(ALICE, replace(wish, config=served)) == version
+    assert version.config == PLAN
+
+
 def test_remnants_of_a_killed_registration_are_removed_after_a_day(
     catalog: CatalogService, upload: Callable[..., Manifest], tmp_path: Path
 ) -> None:
@@ -299,11 +319,19 @@ def test_remnants_of_a_killed_registration_are_removed_after_a_day(
 
 
 def test_garbage_is_what_no_version_needs_and_nobody_wrote_lately(
-    catalog: CatalogService, clock: SteppingClock, upload: Callable[..., Manifest], blobs: Callable[[], set[str]]
+    catalog: CatalogService,
+    storage: Storage,
+    clock: SteppingClock,
+    upload: Callable[..., Manifest],
+    blobs: Callable[[], set[str]],
 ) -> None:
     version = catalog.register_version(ALICE, Registration("plan", upload(b"plan", "model.plan"), config=PLAN))
     orphan = upload(b"never registered").files[0].sha256
     assert catalog.collect_garbage(ADMIN) == []
     clock.instant = clock.instant.replace(year=clock.instant.year + 100)
+    labels = upload(b"cat", "labels.txt")
+    with storage.write() as unit:
+        unit.catalog.keep_beside("plan", labels)
+        unit.catalog.keep_beside("plan", labels)
     assert catalog.collect_garbage(ADMIN) == [orphan]
-    assert blobs() == needed(version)
+    assert blobs() == needed(version) | {labels.files[0].sha256}

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clients.control.types.base import JsonObject, Request
+from clients.control.types.catalog import File
 from clients.control.types.environments import VersionRef
 
 
@@ -21,6 +22,10 @@ class NewChange(Request):
     """config.pbtxt as text."""
     generate: bool = False
     """A config made from the highest version."""
+    beside: tuple[File, ...] | None = None
+    """All files that lie beside the config, uploaded before; None keeps what is deployed."""
+    adopted_from: str = ""
+    """The directory that an adoption describes."""
     sets: tuple[tuple[str, str], ...] = ()
     unsets: tuple[str, ...] = ()
     undeploy: bool = False
@@ -80,6 +85,7 @@ class Plan:
     desired_digest: str
     versions: tuple[VersionRef, ...]
     config: JsonObject | None
+    beside: tuple[File, ...]
     reload_class: str
     policy: JsonObject
     diff: tuple[JsonObject, ...]

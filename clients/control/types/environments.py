@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clients.control.types.base import JsonObject, Request
+from clients.control.types.catalog import File
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class VersionRef:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What was accepted: revision 0 is nothing, with no versions and no config."""
+    """What was accepted: revision 0 is nothing, with no versions and no config. `beside` are the files beside the config."""
 
     environment: str
     model: str
@@ -78,6 +79,7 @@ class Revision:
     digest: str
     versions: tuple[VersionRef, ...]
     config: JsonObject | None
+    beside: tuple[File, ...]
     change: int | None
     accepted_at: str
     proofs: tuple[JsonObject, ...]

@@ -52,13 +52,18 @@ def test_an_adopted_model_serves_what_its_version_policy_says(
 
 
 def test_a_repository_is_scanned_for_models_with_versions_or_a_config(tmp_path: Path) -> None:
-    for path in ("b/1/model.onnx", "b/12/model.onnx", "b/007/model.onnx", "b/3.tmp/x", "a/config.pbtxt", "c/README"):
+    for path in ("b/1/model.onnx", "b/12/model.onnx", "a/config.pbtxt", "a/.git", "c/README", "d/config.pbtxt"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("text")
-    (tmp_path / "README.md").write_text("not a model")
+    for path in ("README.md", "b/labels.txt", "b/configs/small.pbtxt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("no version")
+    (tmp_path / "a/config.pbtxt").write_text("ensemble_scheduling { }")
+    beside = {name: tmp_path / "b" / name for name in ("configs/small.pbtxt", "labels.txt")}
     assert scan(tmp_path) == [
-        Found("a", {}, "text"),
-        Found("b", {1: tmp_path / "b/1", 12: tmp_path / "b/12"}, None),
+        Found("b", tmp_path / "b", {1: tmp_path / "b/1", 12: tmp_path / "b/12"}, None, beside),
+        Found("d", tmp_path / "d", {}, "text", {}),
+        Found("a", tmp_path / "a", {}, "ensemble_scheduling { }", {}),
     ]
 
 

@@ -1,6 +1,7 @@
 # Differences are semantic, their paths can be set, and their cost is Triton's.
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from google.protobuf.descriptor import Descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.config_diff import (
     MAPS,
@@ -15,6 +17,7 @@ from controlplane.domain.config_diff import (
     FieldChange,
     Impact,
     ReloadClass,
+    beside_diff,
     diff,
     impact,
 )
@@ -112,6 +115,19 @@ def _revision(config: JsonObject | None, *numbers: int, artifact: str = "a") -> 
 
 
 NONE, IN_PLACE, RELOAD, BREAKS = ReloadClass
+
+
+def test_files_beside_the_config_are_part_of_the_content() -> None:
+    labels = Manifest((FileEntry("labels.txt", 3, "sha256:" + "1" * 64),))
+    without = _revision(BASE, 1)
+    content = dataclasses.replace(without, beside=labels)
+    assert content.digest != without.digest
+    assert RevisionContent.from_json(content.to_json()) == content
+    assert "beside" not in without.to_json()
+    assert beside_diff(without, content) == (FieldChange('beside["labels.txt"]', None, "sha256:" + "1" * 64),)
+    assert impact(without, content, {}) == Impact(
+        RELOAD, ("files beside the config change (labels.txt): all versions are loaded anew",)
+    )
 
 
 @pytest.mark.parametrize(

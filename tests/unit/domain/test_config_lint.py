@@ -48,6 +48,7 @@ def found(
         signatures={1: signature()} if signatures is None else signatures,
         host=host,
         embedded=embedded,
+        beside=["beside.txt"],
     )
     assert all(finding.message and finding.hint for finding in findings)
     return [(finding.severity.value, finding.code, finding.path) for finding in findings]
@@ -92,6 +93,7 @@ THREADS = 'parameters["intra_op_thread_count"].string_value'
         ({"model_operations": {"op_library_filename": ["$(x).so"]}}, [("refused", "path.unsafe", "model_operations.op_library_filename[0]")]),
         ({"output": [{**Y, "label_filename": "labels.txt"}]}, [("refused", "file.absent", "output[0].label_filename")]),
         ({"output": [{**Y, "label_filename": "1/labels.txt"}]}, []),
+        ({"output": [{**Y, "label_filename": "beside.txt"}]}, []),
         ({"model_warmup": [{"name": "w", "batch_size": 1, "inputs": {"x": {"data_type": "TYPE_FP32", "dims": ["4"], "input_data_file": "f"}}}]}, [("refused", "file.absent", 'model_warmup[0].inputs["x"].input_data_file')]),
         ({"max_batch_size": -1}, [("refused", "batch.negative", "max_batch_size")]),
         ({"max_batch_size": -1, "dynamic_batching": {"preferred_batch_size": [4], "priority_levels": 1, "default_priority_level": 1}}, [("refused", "batch.negative", "max_batch_size")]),

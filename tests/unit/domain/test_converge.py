@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.artifacts import NO_FILES, FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.converge import (
     Desired,
@@ -48,6 +48,40 @@ def test_a_first_deployment_writes_versions_then_config_then_loads() -> None:
         Step(Effect.WRITE_VERSION, "version 1 is missing", 1),
         Step(Effect.WRITE_CONFIG, "config.pbtxt differs"),
         Step(Effect.LOAD, "files changed"),
+    )
+
+
+LABELS = Manifest((FileEntry("labels.txt", 3, "sha256:" + "3" * 64),))
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "because"),
+    [
+        (NO_FILES, LABELS, "missing: labels.txt"),
+        (LABELS, NO_FILES, "does not belong: labels.txt"),
+        (Manifest((FileEntry("labels.txt", 3, "sha256:" + "4" * 64),)), LABELS, "has other bytes: labels.txt"),
+        (
+            Manifest((FileEntry("README.md", 3, "sha256:" + "4" * 64),)),
+            LABELS,
+            "does not belong: README.md; missing: labels.txt",
+        ),
+    ],
+)
+def test_files_beside_the_config_are_written_whole(there: Manifest, wanted: Manifest, because: str) -> None:
+    desired = replace(DESIRED, beside=wanted)
+    assert converge(files(beside=there), desired) == (
+        Step(Effect.WRITE_BESIDE, because),
+        Step(Effect.LOAD, "files changed"),
+    )
+    assert differences(files(beside=there), desired) == (because,)
+    assert unmanaged(files(beside=there), desired, {1: ONE})[0].startswith("beside the config, and not as the change")
+
+
+def test_an_empty_version_directory_is_an_ensembles_and_nobody_elses() -> None:
+    ensemble = replace(DESIRED, serving={1: NO_FILES})
+    assert converge(files(versions={1: NO_FILES}), ensemble) == ()
+    assert differences(files(versions={1: NO_FILES}), DESIRED)[0].startswith(
+        "version 1 is missing: its directory is empty"
     )
 
 
@@ -130,6 +164,7 @@ def test_differences_name_bytes_config_service_and_overrides() -> None:
 def test_an_empty_place_is_free_and_files_strays_or_a_served_version_take_it() -> None:
     assert not lies_there(NOTHING_THERE)
     assert lies_there(replace(NOTHING_THERE, files=ModelFiles(None, {}, ("notes.txt",), 0)))
+    assert lies_there(replace(NOTHING_THERE, files=ModelFiles(None, {}, (), 0, LABELS)))
     assert lies_there(replace(NOTHING_THERE, versions=SETTLED.versions))
     assert lies_there(files())
 

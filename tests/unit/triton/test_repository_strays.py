@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.artifacts import NO_FILES
 from controlplane.domain.servers import ModelFiles
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.triton.repository import LocalRepository
@@ -25,9 +26,19 @@ def test_what_does_not_belong_is_named_and_moved_out_and_nothing_else_is(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(b"secret")
-    for directory in ("3.tmp", "4", "007", "configs", "1/__pycache__", "1/empty/inner", "99999999999"):
+    for directory in ("3.tmp", "4", "007", "empty", "configs", "1/__pycache__", "1/empty/inner", "99999999999"):
         (home / directory).mkdir(parents=True)
-    for file in ("README.md", ".hidden", "1/.swap", "1/a b", "1/__pycache__/model.pyc", "3.tmp/model.onnx", "12345"):
+    for file in (
+        "README.md",
+        "configs/small.pbtxt",
+        "configs/a b",
+        ".hidden",
+        "1/.swap",
+        "1/a b",
+        "1/__pycache__/model.pyc",
+        "3.tmp/model.onnx",
+        "12345",
+    ):
         (home / file).write_bytes(b"stray")
     os.mkfifo(home / "1/pipe")
     (home / os.fsdecode(b"\xff")).write_bytes(b"")
@@ -48,24 +59,28 @@ def test_what_does_not_belong_is_named_and_moved_out_and_nothing_else_is(
         "1/pipe",
         "12345",
         "3.tmp",
-        "4",
         "5",
         "99999999999",
-        "README.md",
         "\\xff",
-        "configs",
+        "configs/a b",
         "dangling",
+        "empty",
     )
-    assert (before.config_text, before.versions, before.strays) == (CONFIG, {1: one}, strays)
+    assert (before.config_text, before.versions, before.strays) == (CONFIG, {1: one, 4: NO_FILES}, strays)
+    assert [entry.path for entry in before.beside.files] == ["README.md", "configs/small.pbtxt"]
     repository.remove_strays("m")
-    assert seen(repository) == (CONFIG, {1: one}, ())
-    assert sorted(path.name for path in home.rglob("*")) == [
+    assert seen(repository) == (CONFIG, {1: one, 4: NO_FILES}, ())
+    assert sorted(str(path.relative_to(home)) for path in home.rglob("*")) == [
         "1",
-        "__pycache__",
+        "1/__pycache__",
+        "1/data",
+        "1/data/weights",
+        "1/model.onnx",
+        "4",
+        "README.md",
         "config.pbtxt",
-        "data",
-        "model.onnx",
-        "weights",
+        "configs",
+        "configs/small.pbtxt",
     ]
     assert (home / "1/__pycache__").is_file()
     assert (outside / "secret").read_bytes() == b"secret"
@@ -141,7 +156,8 @@ def test_config_and_versions_of_the_wrong_kind_are_replaced(
     assert seen(repository) == (CONFIG, {1: one}, ())
     (home / "config.pbtxt").rename(home / "other")
     (home / "config.pbtxt").symlink_to("other")
-    assert seen(repository) == (CONFIG, {1: one}, ("other",))
+    assert seen(repository) == (CONFIG, {1: one}, ())
+    assert [entry.path for entry in repository.observe("m").beside.files] == ["other"]
     repository.write_config("m", CONFIG)
     assert not (home / "config.pbtxt").is_symlink()
 
