@@ -39,6 +39,8 @@ def server(triton: LiveTriton, site: Site) -> Server:
         tls_certificate=None,
         tls_key=None,
         created_at="",
+        state="reachable",
+        watched_at=None,
     )
 
 
