@@ -35,6 +35,7 @@ class Permission(StrEnum):
     CATALOG_READ = "catalog.read"
     MODEL_REGISTER = "model.register"
     OBJECTIVE_SET = "objective.set"
+    CATALOG_PRUNE = "catalog.prune"
     ENVIRONMENT_READ = "environment.read"
     ENVIRONMENT_MANAGE = "environment.manage"
     SERVER_MANAGE = "server.manage"
@@ -63,6 +64,7 @@ PERMISSIONS: Mapping[Permission, frozenset[Role]] = {
     Permission.CATALOG_READ: _EVERYONE,
     Permission.MODEL_REGISTER: _OPERATING,
     Permission.OBJECTIVE_SET: _OPERATING,
+    Permission.CATALOG_PRUNE: _ADMIN,
     Permission.ENVIRONMENT_READ: _EVERYONE,
     Permission.ENVIRONMENT_MANAGE: _ADMIN,
     Permission.SERVER_MANAGE: _ADMIN,
@@ -124,7 +126,7 @@ def why_not(principal: Principal, permission: Permission) -> tuple[str, str]:
     held = ", ".join(sorted(principal.roles)) or "no role"
     return (
         f"{denied}: that takes the role {' or '.join(roles)}, and it has {held}",
-        f"ask an admin: tritonctl principal grant {name} {roles[0]}",
+        f"ask an admin: tritonctl principal grant {name} {roles[0]}; or act as somebody else: --context NAME",
     )
 
 

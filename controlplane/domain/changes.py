@@ -45,8 +45,9 @@ ACTIVE = frozenset({_S.APPLYING, _S.PAUSED, _S.UNDOING, _S.STUCK})
 def check_transition(change: int, old: ChangeState, new: ChangeState) -> None:
     """Raises TransitionIllegal when the table does not have it."""
     if new not in TRANSITIONS[old]:
+        never = f": it cannot become {new.value}" if new is not old else " already"
         raise TransitionIllegal(
-            f"change {change} is {old.value}: it cannot become {new.value}",
+            f"change {change} is {old.value}{never}",
             hint=f"tritonctl change show {change}",
             details={"change": change, "state": old.value},
         )

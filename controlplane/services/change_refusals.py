@@ -37,6 +37,13 @@ _WHO = {
     ),
 }
 
+# By the code of the first blocker, where the next command is not to look at the change.
+_NEXT = {
+    "approvals": "ask somebody else, who may: tritonctl change approve {change}",
+    "stale": "tritonctl change replan {change}",
+    "policy": "tritonctl change replan {change}",
+}
+
 
 class Refusals:
     """Each commits an entry of its own before the error is raised: the transaction that it came from wrote nothing."""
@@ -75,7 +82,7 @@ def subjects(request: ChangeRequest) -> dict[str, str]:
 def blocked(request: ChangeRequest, found: tuple[Blocker, ...]) -> ChangeBlocked:
     return ChangeBlocked(
         f"change {request.id} may not be applied: " + "; ".join(b.message for b in found),
-        hint=f"tritonctl change show {request.id}",
+        hint=_NEXT.get(found[0].code, "tritonctl change show {change}").format(change=request.id),
         details={"blockers": [{"code": b.code, "message": b.message} for b in found]},
     )
 

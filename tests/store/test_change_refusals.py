@@ -116,6 +116,24 @@ def test_a_change_that_is_being_applied_says_how_to_follow_it(house: House) -> N
         house.apply(view)
 
 
+def test_what_blocks_first_says_the_next_command(house: House) -> None:
+    late = house.propose(2, config=CONFIG)
+    with pytest.raises(ChangeBlocked) as error:
+        house.apply(late)
+    assert error.value.hint == "ask somebody else, who may: tritonctl change approve 1"
+    house.deploy(1)
+    with pytest.raises(ChangeBlocked) as error:
+        house.apply(late)
+    assert error.value.hint == "tritonctl change replan 1"
+
+
+def test_withdrawing_twice_says_that_it_is_withdrawn(house: House) -> None:
+    view = house.propose()
+    house.changes.withdraw(house["olga"], view.request.id)
+    with pytest.raises(Conflict, match=r"^change 1 is withdrawn already$"):
+        house.changes.withdraw(house["olga"], view.request.id)
+
+
 def test_proposing_what_an_open_change_proposes_is_allowed_and_said(house: House) -> None:
     first = house.propose()
     second = house.propose(by="otto")

@@ -36,7 +36,9 @@ def test_a_file_that_is_no_model_is_named_with_what_else_is_possible(cli: Cli, t
 def test_a_permission_that_is_missing_names_the_role_that_has_it(cli: Cli) -> None:
     said = cli("environment", "policy", "prod", "--approvals", "2", status=3)
     assert "author may not policy.set: that takes the role admin, and it has operator\n" in said
-    assert "next: ask an admin: tritonctl principal grant author admin\n" in said
+    assert (
+        "next: ask an admin: tritonctl principal grant author admin; or act as somebody else: --context NAME\n" in said
+    )
 
 
 def test_a_freeze_that_ends_before_it_starts_shows_both_moments(cli: Cli) -> None:

@@ -56,7 +56,7 @@ def test_whoever_may_not_is_told_which_role_would_do_and_who_can_help() -> None:
     viewer = principal(PrincipalKind.PERSON, Role.VIEWER)
     assert why_not(viewer, Permission.CHANGE_APPROVE) == (
         "someone may not change.approve: that takes the role approver or admin, and it has viewer",
-        "ask an admin: tritonctl principal grant someone approver",
+        "ask an admin: tritonctl principal grant someone approver; or act as somebody else: --context NAME",
     )
     assert "has no role" in why_not(principal(PrincipalKind.PERSON), Permission.CHANGE_READ)[0]
     robot = principal(PrincipalKind.SERVICE_ACCOUNT, *Role)
