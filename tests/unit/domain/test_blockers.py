@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controlplane.domain.blockers import Situation, Voter, blockers, counted, needed
+from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import (
     TRANSITIONS,
     Approval,
@@ -198,7 +199,7 @@ def test_a_policy_round_trips_and_refuses_what_it_does_not_know() -> None:
     window = FreezeWindow("holidays", NOW, NOW + timedelta(days=1))
     policy = Policy(approvals=2, gates=("golden",), keep_warm=True, freeze_windows=(window,))
     assert Policy.from_json(policy.to_json()) == policy
-    for tree in (
+    wrong: tuple[JsonObject, ...] = (
         {"aprovals": 1},
         {"approvals": "1"},
         {"approvals": True},
@@ -206,7 +207,8 @@ def test_a_policy_round_trips_and_refuses_what_it_does_not_know() -> None:
         {"gates": ["unheard"]},
         {"freeze_windows": [{"name": "x"}]},
         {"freeze_windows": [{"name": "x", "starts_at": "2026-01-01", "ends_at": "2026-01-02T00:00:00Z"}]},
-    ):
+    )
+    for tree in wrong:
         with pytest.raises(PolicyInvalid):
             Policy.from_json(tree)
 

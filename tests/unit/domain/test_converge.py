@@ -35,7 +35,7 @@ NOTHING_THERE = Observed(ModelFiles(None, {}, (), 0), None, (), (), None)
 
 
 def files(**changes: object) -> Observed:
-    return replace(SETTLED, files=replace(SETTLED.files, **changes))
+    return replace(SETTLED, files=replace(SETTLED.files, **changes))  # type: ignore[arg-type]
 
 
 def test_what_is_as_desired_needs_no_step_and_shows_no_difference() -> None:
@@ -75,6 +75,16 @@ def test_files_beside_the_config_are_written_whole(there: Manifest, wanted: Mani
     )
     assert differences(files(beside=there), desired) == (because,)
     assert unmanaged(files(beside=there), desired, {1: ONE})[0].startswith("beside the config, and not as the change")
+
+
+def test_outgrown_versions_leave_with_the_next_change_and_are_no_drift() -> None:
+    desired = replace(DESIRED, retained={1: ONE, 2: TWO}, outgrown=frozenset({1, 2}))
+    there = files(versions={1: ONE, 2: TWO})
+    assert differences(there, desired) == ()
+    assert converge(there, desired) == (
+        Step(Effect.REMOVE_VERSION, "version 2 is older than the revisions that the policy keeps", 2),
+        Step(Effect.LOAD, "files changed"),
+    )
 
 
 def test_an_empty_version_directory_is_an_ensembles_and_nobody_elses() -> None:
