@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from clients.control.decode import decode
 from clients.control.transport import Connection, segment
-from clients.control.types import Model, NewObjective, NewVersion, Objective, Page, Version
+from clients.control.types import Model, NewObjective, NewPruning, NewVersion, Objective, Page, Pruning, Version
 
 REGISTRATION_SECONDS = 900.0
 """How long an answer is waited for: the model is validated in the meantime."""
@@ -30,6 +30,10 @@ class CatalogRoom:
         """The files were uploaded before (`uploads.upload`)."""
         path = f"{_model(model)}/versions"
         return decode(Version, self._connection.post(path, new, timeout_seconds=REGISTRATION_SECONDS))
+
+    def prune(self, *, apply: bool) -> Pruning:
+        """What nothing needs; deleted with `apply`."""
+        return decode(Pruning, self._connection.post("/v1/prunings", NewPruning(apply)))
 
     def objectives(self, model: str) -> Page[Objective]:
         return self._connection.page(Objective, f"{_model(model)}/objectives")

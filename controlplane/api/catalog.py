@@ -52,6 +52,11 @@ def register_version(model: str, body: types.NewVersion, caller: Caller, rooms: 
     return _version(rooms.catalog.register_version(caller, wish))
 
 
+def prune(body: types.NewPruning, caller: Caller, rooms: Rooms) -> types.Pruning:
+    """What nothing needs: named, and deleted where the body says `apply`."""
+    return wire.of(types.Pruning, rooms.catalog.prune(caller, apply=body.apply))
+
+
 def list_objectives(model: str, caller: Caller, rooms: Rooms) -> types.Page[types.Objective]:
     return types.Page(tuple(wire.of(types.Objective, item) for item in rooms.catalog.objectives(caller, model)))
 

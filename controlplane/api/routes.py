@@ -75,6 +75,7 @@ _BLOBS = (
 
 _MODEL = "/v1/models/{model}"
 _CATALOG = (
+    Route("POST", "/v1/prunings", Permission.CATALOG_PRUNE, catalog.prune),
     Route("GET", "/v1/models", Permission.CATALOG_READ, catalog.list_models, errors=(CursorInvalid,)),
     Route("GET", _MODEL, Permission.CATALOG_READ, catalog.show_model, errors=(NotFound,)),
     Route(

@@ -22,6 +22,7 @@ _CLAUSES = (
     click.option("--keep-warm/--no-keep-warm", default=None, help="Keep the previous version loaded for rollback."),
     click.option("--load-timeout-seconds", type=int, help="Deadline of one load."),
     click.option("--break-glass/--no-break-glass", default=None, help="Whether an admin may apply in an emergency."),
+    click.option("--keep-revisions", type=int, help="How many revisions keep their versions in the repository."),
     click.option("--freeze", multiple=True, metavar="NAME=START/END", help="A window without changes (RFC 3339)."),
     click.option("--no-freeze", is_flag=True, help="Remove all freeze windows."),
 )

@@ -95,6 +95,26 @@ def _not_servable(file: Path, name: str, error: ApiError) -> ApiError:
 model.add_command(adopt)
 
 
+@model.command()
+@click.option("--apply", "apply_now", is_flag=True, help="Delete it; without this it is only named.")
+@pass_session
+def prune(session: Session, *, apply_now: bool) -> None:
+    """Delete uploaded bytes that nothing needs.
+
+    Nothing that a version, a plan or a revision refers to is touched, and nothing that was written within the last day.
+    Version directories of a model repository are another matter: the policy's keep_revisions decides.
+    """
+    found = session.client.catalog.prune(apply=apply_now)
+
+    def page() -> None:
+        for blob in found.blobs:
+            click.echo(blob)
+        what = f"{len(found.blobs)} blobs, {size(found.size)}"
+        say(f"deleted {what}" if found.applied else f"{what}: tritonctl model prune --apply deletes them")
+
+    emit(session, found, page if found.blobs else lambda: say("nothing to prune"))
+
+
 @model.command("list")
 @options.limit
 @options.cursor

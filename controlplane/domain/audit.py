@@ -35,6 +35,7 @@ class Action(StrEnum):
     VERSION_REGISTERED = "version.registered"
     OBJECTIVE_SET = "objective.set"
     OBJECTIVE_REMOVED = "objective.removed"
+    CATALOG_PRUNED = "catalog.pruned"
 
     ENVIRONMENT_CREATED = "environment.created"
     POLICY_SET = "policy.set"

@@ -56,13 +56,15 @@ class Desired:
     """What one model should be on one server. `config` holds the version policy; None means that nothing is deployed.
 
     `serving` are the manifests of the versions that the config loads; `retained` those of other accepted revisions,
-    whose directories may stay on disk as rollback points; `beside` are the files beside the config.
+    whose directories may stay on disk as rollback points; `beside` are the files beside the config. `outgrown` are those of
+    the retained ones that are older than what the policy keeps: they are no drift, and leave with the next change.
     """
 
     config: JsonObject | None
     serving: Mapping[int, Manifest]
     retained: Mapping[int, Manifest]
     beside: Manifest = NO_FILES
+    outgrown: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def converge(observed: Observed, desired: Desired) -> tuple[Step, ...]:
     """
     if desired.config is None:
         return _remove(observed)
-    steps = _files(observed, desired)
+    steps = [*_files(observed, desired), *_outgrown(observed, desired)]
     if steps:
         return (*steps, Step(Effect.LOAD, "files changed"))
     return _memory(observed, desired)
@@ -231,6 +233,12 @@ def _files(observed: Observed, desired: Desired) -> list[Step]:
     if observed.config != desired.config:
         steps.append(Step(Effect.WRITE_CONFIG, "config.pbtxt differs"))
     return steps
+
+
+def _outgrown(observed: Observed, desired: Desired) -> list[Step]:
+    there = sorted((observed.files.versions.keys() & desired.outgrown) - desired.serving.keys())
+    because = "version {} is older than the revisions that the policy keeps"
+    return [Step(Effect.REMOVE_VERSION, because.format(number), number) for number in there]
 
 
 def _changed(there: Manifest, wanted: Manifest) -> list[str]:

@@ -32,7 +32,8 @@ class FreezeWindow:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`load_timeout_seconds` is the deadline of one load; `rollback_approvals` replaces `approvals` for rollbacks."""
+    """`load_timeout_seconds` is the deadline of one load; `rollback_approvals` replaces `approvals` for rollbacks. The
+    versions of the last `keep_revisions` revisions keep their directories; a rollback to an older one writes them anew."""
 
     approvals: int = 1
     approver_roles: tuple[str, ...] = ("approver", "admin")
@@ -43,6 +44,7 @@ class Policy:
     keep_warm: bool = False
     load_timeout_seconds: int = 120
     break_glass: bool = True
+    keep_revisions: int = 20
     freeze_windows: tuple[FreezeWindow, ...] = ()
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class Policy:
             ("rollback_approvals", 0, 20),
             ("expires_after_hours", 1, 8760),
             ("load_timeout_seconds", 1, 86400),
+            ("keep_revisions", 1, 10_000),
         ):
             if not low <= getattr(self, name) <= high:
                 raise PolicyInvalid(f"{name} is {getattr(self, name)}", hint=f"use {low} to {high}")
@@ -89,6 +92,7 @@ class Policy:
             "keep_warm": self.keep_warm,
             "load_timeout_seconds": self.load_timeout_seconds,
             "break_glass": self.break_glass,
+            "keep_revisions": self.keep_revisions,
             "freeze_windows": [window.to_json() for window in self.freeze_windows],
         }
 

@@ -27,6 +27,7 @@ _FILES = "files"
 _SAMPLES = "samples.npz"
 _GOLDEN = "golden.npz"
 _PREFIX = "tritonctl-register-"
+_AT_ONCE = 1000
 _GRACE = timedelta(days=1)  # no upload or registration that is still going on is older
 
 
@@ -47,6 +48,15 @@ class Registration:
     source: str = ""
     samples: str | None = None
     config: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Blobs that nothing needs and their size in bytes; whether they were deleted."""
+
+    blobs: tuple[str, ...]
+    size: int
+    applied: bool
 
 
 class CatalogService:
@@ -162,8 +172,11 @@ class CatalogService:
             return recorded
 
     def _needed(self, blobs: Collection[str]) -> frozenset[str]:
+        """In pieces: a database takes so many parameters and no more."""
+        asked = sorted(blobs)
+        pieces = [asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)]
         with self._storage.read() as unit:
-            return unit.catalog.referenced(blobs)
+            return frozenset(blob for piece in pieces for blob in unit.catalog.referenced(piece))
 
     # reading
 
@@ -228,11 +241,17 @@ class CatalogService:
 
     # collecting
 
-    def collect_garbage(self, principal: Principal) -> list[str]:
-        """Delete blobs that no version needs and that were not written within the last day: uploads that were never
-        registered. Returns their digests."""
-        self._access.require(principal, Permission.SERVER_MANAGE)
-        return self._artifacts.sweep(self._needed, older_than=self._clock.now() - _GRACE)
+    def prune(self, principal: Principal, *, apply: bool) -> Pruning:
+        """Find the blobs that no version, plan or revision needs and that were not written within the last day: uploads
+        that came to nothing. With `apply` they are deleted, and the audit log says which."""
+        self._access.require(principal, Permission.CATALOG_PRUNE)
+        found = self._artifacts.sweep(self._needed, older_than=self._clock.now() - _GRACE, dry_run=not apply)
+        pruning = Pruning(tuple(sorted(found)), sum(found.values()), apply)
+        if apply and found:
+            details: JsonObject = {"blobs": list(pruning.blobs), "size": str(pruning.size)}
+            with self._storage.write() as unit:
+                unit.audit.append(AuditFact(principal.actor, Action.CATALOG_PRUNED, {}, details))
+        return pruning
 
 
 class _Held:

@@ -76,7 +76,7 @@ class Engine:
         """Manifests and rendered config of a content. Raises ArtifactCorrupt when the catalog no longer has its bytes."""
         with self._storage.read() as unit:
             serving = {ref.number: (ref.artifact, unit.catalog.version(model, ref.number)) for ref in content.versions}
-            retained = _retained(unit, environment, model)
+            retained, outgrown = _retained(unit, environment, model)
         for number, (artifact, version) in serving.items():
             if version.artifact != artifact:
                 raise ArtifactCorrupt(f"version {number} of {model!r} is {version.artifact}, not {artifact}")
@@ -86,6 +86,7 @@ class Engine:
             serving={number: version.manifest for number, (_, version) in serving.items()},
             retained=retained,
             beside=content.beside,
+            outgrown=outgrown,
         )
 
     def observe(self, target: Target, model: str, desired: Desired) -> Observed:
@@ -290,8 +291,12 @@ class Engine:
             return None
 
 
-def _retained(unit: UnitOfWork, environment: str, model: str) -> dict[int, Manifest]:
-    """Manifests of every version that an accepted revision names: their directories are rollback points."""
+def _retained(unit: UnitOfWork, environment: str, model: str) -> tuple[dict[int, Manifest], frozenset[int]]:
+    """Manifests of every version that an accepted revision names: their directories are rollback points. And the numbers
+    of those among them that only revisions older than the policy keeps have."""
     revisions = unit.environments.revisions(environment, model)
-    numbers = {ref.number for revision in revisions for ref in revision.content.versions}
-    return {number: unit.catalog.version(model, number).manifest for number in sorted(numbers)}
+    named = [frozenset(revision.content.numbers) for revision in revisions]
+    keep = unit.environments.get(environment).policy.keep_revisions
+    kept = {number for numbers in named[:keep] for number in numbers}
+    manifests = {n: unit.catalog.version(model, n).manifest for n in sorted({n for numbers in named for n in numbers})}
+    return manifests, frozenset(manifests) - kept

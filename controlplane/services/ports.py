@@ -53,9 +53,11 @@ class ArtifactStore(Protocol):
         """
         ...
 
-    def sweep(self, needed: Callable[[Collection[str]], Collection[str]], *, older_than: datetime) -> list[str]:
-        """The same for every blob, and remnants of uploads, last written before `older_than`. Adding a blob again
-        renews its time."""
+    def sweep(
+        self, needed: Callable[[Collection[str]], Collection[str]], *, older_than: datetime, dry_run: bool = False
+    ) -> dict[str, int]:
+        """The same for every blob, and remnants of uploads, last written before `older_than`; the sizes of what was
+        deleted, or would be. Adding a blob again renews its time."""
         ...
 
     def fetch(self, manifest: Manifest, directory: Path) -> None:

@@ -126,12 +126,14 @@ class ObjectArtifactStore:
                 self._delete(trash)
         return sorted(set(found) - again)
 
-    def sweep(self, needed: Needed, *, older_than: datetime) -> list[str]:
+    def sweep(self, needed: Needed, *, older_than: datetime, dry_run: bool = False) -> dict[str, int]:
+        old = {"sha256:" + path.rsplit("/", 1)[-1]: size for path, size in self._paths(_BLOBS, older_than).items()}
+        if dry_run:
+            return {sha256: old[sha256] for sha256 in sorted(old.keys() - set(needed(old)))}
         for path in self._paths(_STAGING, older_than):
             self._delete(path)
         self._sweep_torn_uploads(older_than)
-        old = ["sha256:" + path.rsplit("/", 1)[-1] for path in self._paths(_BLOBS, older_than)]
-        return self.discard(old, needed)
+        return {sha256: old.get(sha256, 0) for sha256 in self.discard(old, needed)}
 
     def _add(self, read: Callable[[], bytes], expected: str | None) -> tuple[str, int]:
         staged = f"{_STAGING}/{uuid.uuid4().hex}"
@@ -164,9 +166,12 @@ class ObjectArtifactStore:
         self._sync(key, parents=True)
         return sha256, size
 
-    def _paths(self, prefix: str, older_than: datetime | None) -> list[str]:
+    def _paths(self, prefix: str, older_than: datetime | None) -> dict[str, int]:
+        """With their sizes."""
         found = [meta for page in obstore.list(self._store, prefix) for meta in page]
-        return [meta["path"] for meta in found if older_than is None or meta["last_modified"] < older_than]
+        return {
+            meta["path"]: meta["size"] for meta in found if older_than is None or meta["last_modified"] < older_than
+        }
 
     def _move(self, source: str, target: str) -> None:
         """Harmless when another process was first."""

@@ -171,8 +171,12 @@ def test_a_sweep_removes_what_is_old_and_not_needed(local: ObjectArtifactStore, 
     (tmp_path / "store/staging/torn").write_bytes(b"half")
     (tmp_path / "store/staging/torn#1").write_bytes(b"half")
     now = datetime.now(UTC)
-    assert local.sweep(lambda _: {kept}, older_than=now - timedelta(hours=1)) == []
-    assert local.sweep(lambda _: {kept}, older_than=now + timedelta(hours=1)) == [ABC]
+    later = now + timedelta(hours=1)
+    assert local.sweep(lambda _: {kept}, older_than=now - timedelta(hours=1)) == {}
+    before = files_below(tmp_path / "store")
+    assert local.sweep(lambda _: {kept}, older_than=later, dry_run=True) == {ABC: 3}
+    assert files_below(tmp_path / "store") == before
+    assert local.sweep(lambda _: {kept}, older_than=later) == {ABC: 3}
     assert files_below(tmp_path / "store") == ["blobs/sha256/" + kept[7:9] + "/" + kept[7:]]
 
 

@@ -25,7 +25,7 @@ from controlplane.errors import (
     PermissionDenied,
     VersionImmutable,
 )
-from controlplane.services.catalog import CatalogService, Registration
+from controlplane.services.catalog import CatalogService, Pruning, Registration
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.storage.unit_of_work import Storage
 from tests.store.clock import SteppingClock
@@ -327,11 +327,18 @@ def test_garbage_is_what_no_version_needs_and_nobody_wrote_lately(
 ) -> None:
     version = catalog.register_version(ALICE, Registration("plan", upload(b"plan", "model.plan"), config=PLAN))
     orphan = upload(b"never registered").files[0].sha256
-    assert catalog.collect_garbage(ADMIN) == []
+    assert catalog.prune(ADMIN, apply=True) == Pruning((), 0, applied=True)
     clock.instant = clock.instant.replace(year=clock.instant.year + 100)
     labels = upload(b"cat", "labels.txt")
     with storage.write() as unit:
         unit.catalog.keep_beside("plan", labels)
         unit.catalog.keep_beside("plan", labels)
-    assert catalog.collect_garbage(ADMIN) == [orphan]
+    assert catalog.prune(ADMIN, apply=False) == Pruning((orphan,), 16, applied=False)
+    assert orphan in blobs()
+    assert [entry.action for entry in entries(storage)] == ["model.registered", "version.registered"]
+    assert catalog.prune(ADMIN, apply=True) == Pruning((orphan,), 16, applied=True)
+    pruned = entries(storage)[-1]
+    assert (pruned.action, pruned.details) == ("catalog.pruned", {"blobs": [orphan], "size": "16"})
+    with pytest.raises(PermissionDenied):
+        catalog.prune(ALICE, apply=False)
     assert blobs() == needed(version) | {labels.files[0].sha256}

@@ -93,6 +93,22 @@ class NewVersion(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class NewPruning(Request):
+    """Without `apply` it is only said what would be deleted."""
+
+    apply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Blobs that no version, plan or revision needs, and their size in bytes; whether they were deleted."""
+
+    blobs: tuple[str, ...]
+    size: int
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
     model: str
     name: str
