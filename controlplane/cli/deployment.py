@@ -6,7 +6,7 @@ import click
 from clients.control.types import Deployment, Page
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, facts, short, when
-from controlplane.cli.session import Noun, Session, Verb, pass_session
+from controlplane.cli.session import Noun, Session, Verb, pass_session, say
 
 
 @click.group(cls=Noun)
@@ -62,11 +62,22 @@ def drift(session: Session, model: str | None, env: str) -> None:
         lambda d: (d.model, d.revision, when(d.watched_at), "; ".join(d.drift)),
         f"no drift in {env}",
     )
+    if session.output == "table":
+        for d in found.items:
+            say(f"next: {_mend(d)}")
+
+
+def _mend(found: Deployment) -> str:
+    """The command for what is known of drift; where the server could not be looked at, that comes first."""
+    from controlplane.domain.environments import UNOBSERVED
+
+    if any(words.startswith(UNOBSERVED) for words in found.drift):
+        return f"tritonctl server list --env {found.environment}"
+    return f"tritonctl change propose {found.model} --env {found.environment} --reconcile --reason …"
 
 
 def _rows(found: Deployment) -> list[tuple[str, object]]:
     drift_words = "\n".join(found.drift) or "none"
-    mend = f"\ntritonctl change propose {found.model} --env {found.environment} --reconcile --reason …"
     return [
         ("environment", found.environment),
         ("model", found.model),
@@ -74,6 +85,6 @@ def _rows(found: Deployment) -> list[tuple[str, object]]:
         ("versions", [f"{ref.number} ({short(ref.artifact)})" for ref in found.versions]),
         ("content", found.digest),
         ("active change", f"{found.active_change} ({found.direction})" if found.active_change else None),
-        ("drift", drift_words + mend if found.drift else drift_words),
+        ("drift", f"{drift_words}\n{_mend(found)}" if found.drift else drift_words),
         ("watched", when(found.watched_at)),
     ]

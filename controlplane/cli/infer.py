@@ -42,7 +42,7 @@ def infer(
     save: Path | None,
     timeout: float,
 ) -> None:
-    """Send the arrays of an .npz file, named as the model's inputs, to each server that serves MODEL."""
+    """Send the arrays of an .npz file, named as the model's inputs, to the server that serves MODEL."""
     import numpy as np
 
     inputs = _load(source)

@@ -63,6 +63,7 @@ def _group(subject: Subject, path: str, group: JsonObject) -> Iterator[Finding]:
         yield refused(
             "embedded.unsupported", f"{path}.kind", "the embedded server runs on the CPU", "set kind to KIND_CPU"
         )
+        return  # whatever the host has
     if subject.host is None:
         return
     there = subject.host.gpus

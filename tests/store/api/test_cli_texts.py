@@ -113,6 +113,24 @@ def test_servers_are_listed_with_what_the_last_look_found(api: Api, cli: Cli, de
     assert "one   127.0.0.1:1  cannot be observed (server.unreachable)  20" in cli("server", "list", "-e", "prod")
 
 
+def test_drift_is_shown_with_what_mends_it(
+    api: Api, cli: Cli, deployed: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for found, mend in (
+        ("cannot be observed (server.unreachable)", "server list --env prod"),
+        ("config.pbtxt differs", "change propose double --env prod --reconcile --reason …"),
+    ):
+        with api.storage.write() as unit:
+            deployment = unit.environments.deployment("prod", "double")
+            assert deployment is not None
+            unit.environments.guard("prod", "double", deployment.lease_token, drift=[found])
+        cli.quiet("drift", "-e", "prod")
+        assert capsys.readouterr().err == f"next: tritonctl {mend}\n"
+        assert f"{found}\n" in cli("deployment", "show", "double", "-e", "prod")
+    cli.quiet("drift", "-e", "prod", "-o", "json")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_config_is_made_and_checked_for_the_server_of_an_environment(
     api: Api, cli: Cli, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,13 @@ def test_a_wrong_command_says_where_help_is(capsys: pytest.CaptureFixture[str]) 
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "said"), [("chnage", "No such command 'chnage'. Did you mean 'change'?"), ("x", "No such command 'x'.")]
+)
+def test_a_wrong_noun_is_met_with_the_nearest(capsys: pytest.CaptureFixture[str], word: str, said: str) -> None:
+    assert run(capsys, word, "list") == (2, "", f"error [usage]: {said}\nnext: tritonctl --help\n")
+
+
 def test_a_missing_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "change", "propose", "digits", "--env", "local") == (
         2,

@@ -59,6 +59,13 @@ def test_a_sound_config_has_no_findings() -> None:
     assert found({}, embedded=True) == []
 
 
+def test_a_gpu_for_the_embedded_server_is_one_finding_on_a_host_without() -> None:
+    group: JsonObject = {"name": "g", "count": 1, "kind": "KIND_GPU"}
+    assert found({"instance_group": [group]}, embedded=True) == [
+        ("refused", "embedded.unsupported", "instance_group[0].kind")
+    ]
+
+
 def test_a_finding_says_what_which_value_and_what_instead() -> None:
     config: JsonObject = {**BASE, "dynamic_batching": {"preferred_batch_size": [16]}}
     assert lint(config, model="m", signatures={1: signature()}, host=CPU) == (
