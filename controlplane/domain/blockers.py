@@ -7,6 +7,7 @@ from datetime import datetime
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
+from controlplane.domain.ensembles import Neighbour, conflicts
 from controlplane.domain.environments import UNOBSERVED, Deployment
 from controlplane.domain.policies import Policy, stricter
 from controlplane.domain.times import format_instant
@@ -50,6 +51,8 @@ class Situation:
     rolled_back: frozenset[str]
     """Digests of contents that were rolled back from."""
     now: datetime
+    neighbours: tuple[Neighbour, ...] = ()
+    """The other models of the environment; none where nothing is open to be applied."""
 
 
 def blockers(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> tuple[Blocker, ...]:
@@ -124,6 +127,8 @@ def _base(request: ChangeRequest, plan: Plan, at: Situation) -> list[Blocker]:
     active = at.deployment.active_change
     if active is not None and request.kind is not ChangeKind.ROLLBACK:
         found.append(Blocker("active", f"change {active} of the same model is being applied"))
+    if request.kind is ChangeKind.CHANGE:
+        found += [Blocker(*each) for each in conflicts(request.model, plan.desired, at.neighbours)]
     return found
 
 
