@@ -10,6 +10,8 @@ SUITES := path
 TIER ?= $(TIERS)
 SUITE ?= $(SUITES)
 ARGS ?=
+# Test processes of the tiers that wait for servers most of the time; a file's tests stay together.
+SPREAD ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check bench soak build clean
@@ -17,6 +19,7 @@ ARGS ?=
 help:
 	@echo 'make demo                 the whole story on a live Triton server'
 	@echo 'make test                 every tier: $(TIERS); TIER=unit for one, ARGS="-k word" for pytest'
+	@echo '                          SPREAD=0 for one process, which shows what tests print'
 	@echo 'make check                style, types, import contracts, rules of the house'
 	@echo 'make bench [SUITE=path]   measure; writes build/bench/SUITE.json'
 	@echo 'make soak [MINUTES=120]   random changes and crashes for a long time'
@@ -41,7 +44,8 @@ demo: venv
 # Each tier by itself, so that one without tests fails (pytest's exit status 5) and all are reported.
 test: venv
 	@failed=; for tier in $(TIER); do \
-		echo "== $$tier"; $(BIN)/python -m pytest "tests/$$tier" $(ARGS) || failed="$$failed $$tier"; \
+		spread="-n $(SPREAD) --dist loadfile"; test "$$tier" != unit || spread=; \
+		echo "== $$tier"; $(BIN)/python -m pytest "tests/$$tier" $$spread $(ARGS) || failed="$$failed $$tier"; \
 	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 check: venv
