@@ -15,7 +15,8 @@ from controlplane.domain.changes import (
     JournalEntry,
     Plan,
 )
-from controlplane.domain.environments import Direction
+from controlplane.domain.ensembles import Neighbour
+from controlplane.domain.environments import Deployment, Direction
 from controlplane.domain.policies import Policy
 from controlplane.domain.times import format_instant
 from controlplane.services.deployments import base_content
@@ -70,7 +71,19 @@ def situation(unit: UnitOfWork, request: ChangeRequest, plan: Plan, now: datetim
         voters=voters,
         rolled_back=unit.changes.rolled_back_digests(request.environment, request.model),
         now=now,
+        neighbours=_neighbours(unit, deployment) if request.state is ChangeState.OPEN else (),
     )
+
+
+def _neighbours(unit: UnitOfWork, own: Deployment) -> tuple[Neighbour, ...]:
+    found = []
+    for other in unit.environments.deployments(own.environment):
+        if other.model == own.model:
+            continue
+        active = other.active_change
+        goal = None if active is None else unit.changes.plan(unit.changes.get(active)).desired
+        found.append(Neighbour(other.model, base_content(unit, other), active, goal))
+    return tuple(found)
 
 
 def asides(

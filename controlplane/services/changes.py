@@ -14,6 +14,7 @@ from controlplane.domain.changes import (
     Plan,
     ReviewState,
 )
+from controlplane.domain.ensembles import members
 from controlplane.domain.environments import Deployment, Direction
 from controlplane.errors import Conflict, InvalidInput, PreconditionFailed, TransitionIllegal
 from controlplane.services.access import AccessService
@@ -220,6 +221,7 @@ class ChangeService:
 
     def _apply(self, principal: Principal, change: int, break_glass: str | None = None) -> ChangeView:
         with self._refusals.recorded(principal, change, "apply"), self._storage.write() as unit:
+            self._lock_members(unit, change)
             request = self._locked(unit, change)
             if in_force(unit, request):
                 return self._view(unit, request)
@@ -357,6 +359,14 @@ class ChangeService:
         request = unit.changes.get(change)
         unit.environments.lock(request.environment, request.model)
         return unit.changes.lock(change)
+
+    def _lock_members(self, unit: UnitOfWork, change: int) -> None:
+        """An ensemble and its members do not start to change at the same time. In one order for all, so that nobody waits
+        in a circle."""
+        request = unit.changes.get(change)
+        named = members(unit.changes.plan(request).desired.config)
+        for model in sorted({request.model, *named} if named else ()):
+            unit.environments.lock(request.environment, model)
 
     def _still_open(self, unit: UnitOfWork, change: int) -> ChangeRequest:
         self._locked(unit, change)

@@ -18,6 +18,7 @@ from clients.control import contexts
 from clients.control.contexts import Context
 from controlplane.api.app import create_app
 from controlplane.cli.app import main
+from controlplane.errors import ChangeBlocked
 from controlplane.storage.database import Database
 from controlplane.wiring import build_services
 from tests.live.installation import ENV, Installation, install
@@ -155,7 +156,11 @@ def test_acceptance_3_an_ensemble_with_labels_is_adopted_changed_and_rolled_back
         (site.name("double"), [1], False, "open"),
         (site.name("pipe"), [1], True, "open"),
     ]
+    with pytest.raises(ChangeBlocked, match=r"its member .* is not deployed"):
+        site.apply(int(str(made[2]["change"])))
     assert site.apply(*(int(str(row["change"])) for row in made)) == ["applied"] * 3
+    with pytest.raises(ChangeBlocked, match=r"the ensemble .* uses it"):
+        at.deploy(site.name("double"), undeploy=True)
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before} == before
     assert site.label() == "dog"
     assert {at.drift(site.name(model)) for model in ("double", "classify", "pipe")} == {()}
