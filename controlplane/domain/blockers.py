@@ -153,7 +153,7 @@ def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
         return found
     found += [
         Blocker(
-            "freeze", f"freeze window {window.name!r} ends at {format_instant(window.ends_at)}; rollbacks are exempt"
+            "freeze", f"freeze window {window.name!r} ends at {format_instant(window.ends_at)} (rollbacks are exempt)"
         )
         for window in at.live.freeze_windows
         if window.starts_at <= at.now < window.ends_at
