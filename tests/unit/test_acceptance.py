@@ -12,9 +12,18 @@ NAMED = re.compile(r"acceptance (\d+)(?: and (\d+))?", re.IGNORECASE)
 
 
 def table() -> dict[int, list[str]]:
-    """The files beside each number."""
+    """The files beside each number; a name with a star is every file that it matches and that names the number."""
     text = (CHECKOUT / "CONTRIBUTING.md").read_text()
-    return {int(number): re.findall("`([^`]+)`", files) for number, files in ROW.findall(text)}
+    return {
+        int(number): [name for pattern in re.findall("`([^`]+)`", files) for name in files_of(pattern, int(number))]
+        for number, files in ROW.findall(text)
+    }
+
+
+def files_of(pattern: str, number: int) -> list[str]:
+    if "*" not in pattern:
+        return [pattern]
+    return sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob(pattern) if number in named(path))
 
 
 def named(path: Path) -> set[int]:
