@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
 from sqlalchemy import func, select
 
 from controlplane.domain.artifacts import Manifest
@@ -24,6 +22,7 @@ from controlplane.storage.unit_of_work import Storage
 from controlplane.triton.inspect_process import InspectionLimits
 from controlplane.triton.onnx_graph import OnnxInspector
 from controlplane.triton.pbtxt import PbtxtCodec
+from tests.faults.test_bad_models import endless_loop, external, parse
 from tests.store.clock import SteppingClock
 from tests.store.house import ENV, MODEL, House
 from tests.store.registrations import ALICE, graph
@@ -66,56 +65,35 @@ class Bad:
     says: str
 
 
-def parse(body: str) -> bytes:
-    return bytes(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}').SerializeToString())
-
-
-def external(location: str) -> bytes:
-    model = parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[n, 4] x) => (float[n, 4] y) { y = Mul(x, w) }'
-    )
-    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
-    weight.external_data.add(key="location", value=location)
-    model.graph.initializer.append(weight)
-    return bytes(model.SerializeToString())
-
-
-def endless() -> bytes:
-    value = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["v", "v"], ["w"])],
-        "body",
-        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("v", TensorProto.FLOAT, ["n"])],
-        [value("go_on", TensorProto.BOOL, []), value("w", TensorProto.FLOAT, ["n"])],
-    )
-    model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)],
-            "endless",
-            [value("x", TensorProto.FLOAT, ["n"])],
-            [value("y", TensorProto.FLOAT, ["n"])],
-            [numpy_helper.from_array(np.array(True), "true")],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-    )
-    model.ir_version = 8
-    return bytes(model.SerializeToString())
-
-
 FILES = [
     Bad("truncated", graph()[:-9], "model.invalid", "no ONNX graph, or only the beginning of one"),
     Bad("empty", b"", "model.invalid", "the file is empty"),
     Bad("no-onnx", b"\x89PNG\r\n\x1a\n" * 100, "model.invalid", "no ONNX graph"),
     Bad(
         "unknown-operator",
-        parse("agraph (float[n] x) => (float[n] y) { y = Frobnicate(x) }"),
+        parse("agraph (float[n] x) => (float[n] y) { y = Frobnicate(x) }").SerializeToString(),
         "model.invalid",
         "No Op registered for Frobnicate",
     ),
-    Bad("missing-external-data", external("weights.bin"), "artifact.invalid", "'weights.bin', which is missing"),
-    Bad("escaping-external-data", external("../../etc/passwd"), "artifact.invalid", "not inside the artifact"),
-    Bad("absolute-external-data", external("/etc/passwd"), "artifact.invalid", "not inside the artifact"),
-    Bad("endless", endless(), "model.invalid", "did not come to an end"),
+    Bad(
+        "missing-external-data",
+        external("weights.bin").SerializeToString(),
+        "artifact.invalid",
+        "'weights.bin', which is missing",
+    ),
+    Bad(
+        "escaping-external-data",
+        external("../../etc/passwd").SerializeToString(),
+        "artifact.invalid",
+        "not inside the artifact",
+    ),
+    Bad(
+        "absolute-external-data",
+        external("/etc/passwd").SerializeToString(),
+        "artifact.invalid",
+        "not inside the artifact",
+    ),
+    Bad("endless", endless_loop().SerializeToString(), "model.invalid", "did not come to an end"),
 ]
 
 
