@@ -22,6 +22,9 @@ from controlplane.errors import OperationTimedOut, SettingsInvalid
 BUSY_TIMEOUT_SECONDS = 30
 DatabaseFailed = SQLAlchemyError
 """For those who must tell a database that failed from everything else, and may not know SQL."""
+STOPPED_SECONDS = 30
+"""A process that says nothing for so long inside a writing transaction is stopped: PostgreSQL ends the transaction, whose
+locks would keep everybody else waiting."""
 _WRITES = "controlplane_writes"
 _CHANGES_SCHEMA = "controlplane_changes_schema"
 
@@ -52,6 +55,8 @@ class Database:
         with self._only_one_here(), _turn(self._write_lock), self.engine.connect() as plain:
             connection = plain.execution_options(**{_WRITES: True, _CHANGES_SCHEMA: schema_change})
             with _begin(connection):
+                if self.dialect == "postgresql" and not schema_change:
+                    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{STOPPED_SECONDS}s'")
                 yield connection
 
     @contextmanager
