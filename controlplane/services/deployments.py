@@ -115,7 +115,7 @@ class DeploymentDriver:
             request = unit.changes.get(deployment.active_change)
             if request.state is ChangeState.PAUSED:
                 return None
-            first = _first(unit, request) if deployment.revision == 0 else None
+            chain = _chain(unit, request) if deployment.revision == 0 else (request,)
             return Situation(
                 environment=unit.environments.get(lease.environment),
                 deployment=deployment,
@@ -123,8 +123,8 @@ class DeploymentDriver:
                 plan=unit.changes.plan(request),
                 base=base_content(unit, deployment),
                 servers=unit.environments.servers(lease.environment),
-                touched=_touched(unit, request, first),
-                found=None if first is None or first.found is None else Found.from_json(first.found),
+                touched=_touched(unit, deployment, chain),
+                found=next((Found.from_json(change.found) for change in chain if change.found is not None), None),
             )
 
     def _left(self, lease: Lease, at: Situation) -> bool:
@@ -132,6 +132,10 @@ class DeploymentDriver:
         if at.deployment.direction is Direction.BACK or at.request.kind is ChangeKind.ROLLBACK:
             message = at.request.message or "nothing had been touched yet"
             self._settle(partial(self._leave, lease=lease, at=at, look=Look(message)))
+            return True
+        if at.deployment.revision == 0 and at.plan.desired.config is None:
+            look = Look("nothing was ever accepted here: what lies there is not ours to remove")
+            self._settle(partial(self._leave, lease=lease, at=at, look=look))
             return True
         work = Work(lease, at.request.id, Direction.FORWARD, float(at.environment.policy.load_timeout_seconds))
         for spec in at.servers:
@@ -191,7 +195,7 @@ class DeploymentDriver:
             target = self._connect(spec)
             if RESTART in at.request.acknowledged and target.keeper is not None:
                 self._engine.restart(work, target, desired)
-                self._settle(lambda unit: _drop(unit, at.request, RESTART))
+                self._settle(partial(self._drop, lease=work.lease, at=at, word=RESTART))
             shown = self._show(work, target, desired, versions, before)
             if any(proof.status is ProofStatus.FAILED for proof in shown):
                 # The files are right and the answers are not: Triton may hold other bytes, or a dead backend.
@@ -295,6 +299,11 @@ class DeploymentDriver:
         details: dict[str, Json] = {"revision": at.deployment.revision, "content": at.base.digest, "proofs": shown}
         unit.audit.append(_fact(at, Action.CHANGE_UNDONE, details))
 
+    def _drop(self, unit: UnitOfWork, lease: Lease, at: Situation, word: str) -> None:
+        unit.environments.guard(lease.environment, lease.model, lease.token)
+        words = unit.changes.get(at.request.id).acknowledged
+        unit.changes.edit(at.request.id, acknowledged=[other for other in words if other != word])
+
     def _keep(self, unit: UnitOfWork, lease: Lease, at: Situation, found: Found) -> None:
         unit.environments.guard(lease.environment, lease.model, lease.token)
         unit.changes.edit(at.request.id, found=found.to_json())
@@ -334,27 +343,27 @@ def base_content(unit: UnitOfWork, deployment: Deployment) -> RevisionContent:
     return unit.environments.revision(deployment.environment, deployment.model, deployment.revision).content
 
 
-def _first(unit: UnitOfWork, request: ChangeRequest) -> ChangeRequest | None:
-    """The change that met what lay there before revision 1: a rollback goes on from the one that it pre-empted."""
-    if request.kind is not ChangeKind.ROLLBACK:
-        return request
-    ended = unit.changes.list(environment=request.environment, model=request.model, state=ChangeState.UNDONE)
-    return max(ended, key=lambda change: str(change.finished_at), default=None)
+def _chain(unit: UnitOfWork, request: ChangeRequest) -> tuple[ChangeRequest, ...]:
+    """The change, what it pre-empted, what that pre-empted: a rollback goes on from there. The newest first."""
+    preempted = {
+        entry.details["by"]: int(entry.subjects["change"])
+        for entry in unit.audit.entries(subject=("model", request.model), action=Action.CHANGE_PREEMPTED.value)
+    }
+    chain = [request]
+    while (number := preempted.get(str(chain[-1].id))) is not None:
+        chain.append(unit.changes.get(number))
+    return tuple(chain)
 
 
-def _touched(unit: UnitOfWork, request: ChangeRequest, first: ChangeRequest | None) -> bool:
+def _touched(unit: UnitOfWork, deployment: Deployment, chain: Sequence[ChangeRequest]) -> bool:
     """Rollback and reconciliation bring back what was accepted, whatever lies there; before revision 1 nothing was."""
-    if request.kind is not ChangeKind.CHANGE and first is None:
+    if deployment.revision > 0 and chain[0].kind is not ChangeKind.CHANGE:
         return True
-    return any(unit.changes.journal(change.id) for change in (request, first) if change is not None)
+    return any(unit.changes.journal(change.id) for change in chain)
 
 
 def _versions(unit: UnitOfWork, model: str, content: RevisionContent) -> tuple[Version, ...]:
     return tuple(unit.catalog.version(model, number) for number in content.numbers)
-
-
-def _drop(unit: UnitOfWork, request: ChangeRequest, word: str) -> None:
-    unit.changes.edit(request.id, acknowledged=[a for a in unit.changes.get(request.id).acknowledged if a != word])
 
 
 def _fact(at: Situation, action: Action, details: dict[str, Any]) -> AuditFact:

@@ -3,17 +3,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from controlplane.domain.artifacts import Manifest
+from controlplane.domain.audit import AuditFact
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import JournalEntry
 from controlplane.domain.config_readback import mismatches
 from controlplane.domain.config_revision import revision_config
 from controlplane.domain.converge import FILE_EFFECTS, Desired, Effect, Observed, Step, converge
 from controlplane.domain.environments import Direction, RevisionContent
+from controlplane.domain.servers import Backend
 from controlplane.errors import (
     ArtifactCorrupt,
     ConfigInvalid,
@@ -32,6 +34,7 @@ from controlplane.storage.unit_of_work import Storage, UnitOfWork
 _log = logging.getLogger(__name__)
 
 _PASSES = 4
+_WAIT_FOR_LOADS = FILE_EFFECTS | {Effect.UNLOAD}
 _FENCE_MARGIN_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _RETRY_SECONDS = 0.5
@@ -117,6 +120,8 @@ class Engine:
         passes = 0
         while passes < _PASSES:
             try:
+                if _held(target) == work.lease.model:  # the worker or the change that began it is gone
+                    self.restart(work, target, desired)
                 self.end_restart(work, target, desired)
                 observed = self.observe(target, work.lease.model, desired)
                 steps = converge(observed, desired)
@@ -144,7 +149,7 @@ class Engine:
 
     def end_restart(self, work: Work, target: Target, desired: Desired) -> None:
         """Let a server start again that was left held down by a worker that died or failed. No effect of the change."""
-        held = None if target.keeper is None else target.keeper.held()
+        held = _held(target)
         if held is None:
             return
         if held != work.lease.model:
@@ -155,10 +160,23 @@ class Engine:
         step = Step(Effect.RELEASE_SERVER, f"the restart for {held!r} broke off")
         self.effect(replace(work, change=None), target, step, desired)
 
-    def effect(self, work: Work, target: Target, step: Step, desired: Desired) -> None:
-        """One effect: journalled before, fenced while, journalled after."""
+    def effect(
+        self,
+        work: Work,
+        target: Target,
+        step: Step,
+        desired: Desired,
+        *,
+        stale: Collection[Backend] = (),
+        fact: AuditFact | None = None,
+    ) -> None:
+        """One effect: journalled before, fenced while, journalled after.
+
+        `stale` are the backend processes that a load replaces: those that hang are killed, as they never drain. `fact`
+        goes into the audit log in the transaction that journals the end.
+        """
         model = work.lease.model
-        if step.effect in FILE_EFFECTS and self._load_unresolved(target, model):
+        if step.effect in _WAIT_FOR_LOADS and self._load_unresolved(target, model):
             self._resolve_load(work, target, desired)
         entry = self._start(work, target, step)
         name = f"{work.direction.value} {step.effect.value}"
@@ -169,6 +187,8 @@ class Engine:
                 if step.effect is Effect.LOAD:
                     newest_ns = target.repository.observe(model).newest_ns
                 self._perform(work, target, step, desired)
+                if stale and target.keeper is not None:
+                    target.keeper.kill_stale(stale)
             self._boundary(f"after {name}")
         except ControlPlaneError as error:
             with self._storage.write() as unit:
@@ -179,6 +199,8 @@ class Engine:
             unit.changes.finish(entry, self._clock.now())
             if step.effect in (Effect.LOAD, Effect.REMOVE_MODEL, Effect.KILL_SERVER):
                 unit.environments.set_loaded_ns(target.spec.name, model, newest_ns, self._clock.now())
+            if fact is not None:
+                unit.audit.append(fact)
 
     @contextmanager
     def _fenced(self, work: Work, target: Target) -> Iterator[None]:
@@ -289,6 +311,10 @@ class Engine:
             return self._codec.parse(text)
         except ConfigInvalid:
             return None
+
+
+def _held(target: Target) -> str | None:
+    return None if target.keeper is None else target.keeper.held()
 
 
 def _retained(unit: UnitOfWork, environment: str, model: str) -> tuple[dict[int, Manifest], frozenset[int]]:

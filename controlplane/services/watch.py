@@ -72,6 +72,11 @@ class Watcher:
             return self._heal(work, target, desired, observed, "accepted content was not served")
         if differences(observed, desired):
             return list(differences(observed, desired))
+        with self._storage.read() as unit:
+            broken_off = unit.changes.unfinished_healing(target.spec.name, model)
+        if broken_off:
+            # Its worker died before it could say so in the log, and may have left a hung backend process behind.
+            return self._heal(work, target, desired, observed, "an earlier healing broke off")
         return self._ask(work, target, desired, observed, versions)
 
     def _ask(
@@ -93,22 +98,18 @@ class Watcher:
     def _heal(self, work: Work, target: Target, desired: Desired, observed: Observed, why: str) -> list[str]:
         """Load the accepted bytes again; a full reload where the server believes that it serves them."""
         model = work.lease.model
-        before = [] if target.keeper is None else target.keeper.backends(model)
+        before = () if target.keeper is None else target.keeper.backends(model)
+        details: dict[str, Json] = {"server": target.spec.name, "why": why}
+        subjects = {"environment": work.lease.environment, "model": model}
+        fact = AuditFact(SYSTEM, Action.DEPLOYMENT_HEALED, subjects, details)
         try:
             if observed.ready:
                 self._engine.effect(work, target, Step(Effect.TOUCH, why), desired)
-            self._engine.effect(work, target, Step(Effect.LOAD, why), desired)
+            self._engine.effect(work, target, Step(Effect.LOAD, why), desired, stale=before, fact=fact)
         except LeaseLost:
             raise
         except ControlPlaneError as error:
             return [f"not served, and healing failed: {error.message}"]
-        if target.keeper is not None:
-            # A hung backend process never drains, so the reload left it behind.
-            target.keeper.kill_stale(before)
-        details: dict[str, Json] = {"server": target.spec.name, "why": why}
-        subjects = {"environment": work.lease.environment, "model": model}
-        with self._storage.write() as unit:
-            unit.audit.append(AuditFact(SYSTEM, Action.DEPLOYMENT_HEALED, subjects, details))
         return []
 
     def _report(self, lease: Lease, deployment: Deployment, drift: list[str]) -> None:

@@ -302,6 +302,14 @@ class ChangeStore:
 
         A load that was never sent (no server, no lease, no fence) tells nothing, nor does a kill that failed.
         """
+        return self._unresolved(server, model) is not None
+
+    def unfinished_healing(self, server: str, model: str) -> bool:
+        """Whether that load was to heal: only changes have others."""
+        load = self._unresolved(server, model)
+        return load is not None and load.change_id is None
+
+    def _unresolved(self, server: str, model: str) -> JournalRow | None:
         sent = or_(JournalRow.error_code.is_(None), JournalRow.error_code.in_([LoadUnknown.code, LoadFailed.code]))
         killed = and_(JournalRow.finished_at.is_not(None), JournalRow.error_code.is_(None))
         last = self._session.scalars(
@@ -318,8 +326,8 @@ class ChangeStore:
             .limit(1)
         ).first()
         if last is None or last.effect != Effect.LOAD.value:
-            return False
-        return last.finished_at is None or last.error_code == LoadUnknown.code
+            return None
+        return last if last.finished_at is None or last.error_code == LoadUnknown.code else None
 
     def journal(self, change: int) -> Sequence[JournalEntry]:
         rows = self._session.scalars(select(JournalRow).where(JournalRow.change_id == change).order_by(JournalRow.id))

@@ -14,9 +14,9 @@ from tritonclient.grpc import InferenceServerClient
 
 from controlplane.domain.changes import ChangeState
 from controlplane.storage.database import Database
-from controlplane.triton.runtime.processes import stubs
+from tests.faults.backends import backends
 from tests.live.installation import Installation, install
-from tests.live.servers import LiveTriton, MakeTriton
+from tests.live.servers import MakeTriton
 
 
 @pytest.fixture
@@ -32,17 +32,6 @@ def at(tmp_path: Path, database: Database, make_triton: MakeTriton) -> Iterator[
     installation.settings = installation.settings.model_copy(update={"worker": worker})
     yield installation
     installation.check_audit()
-
-
-def backends(triton: LiveTriton, model: str) -> list[int]:
-    """The process ids of the model's instances."""
-    found = []
-    for pid in stubs(triton.process.state.shm_prefix):
-        with suppress(psutil.NoSuchProcess):
-            command = psutil.Process(pid).cmdline()
-            if Path(command[0]).name == "triton_python_backend_stub" and f"/{model}/" in " ".join(command):
-                found.append(pid)
-    return sorted(found)
 
 
 def says_ready(at: Installation, model: str) -> bool:

@@ -1,7 +1,6 @@
 # Acceptance 6: a load that never returns ends stuck, touches nothing while it is unresolved, and is resolved.
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,10 @@ import pytest
 from controlplane.domain.changes import ChangeState
 from controlplane.services.change_views import ChangeView
 from controlplane.storage.database import Database
-from controlplane.triton.runtime.find import TritonRuntime
 from controlplane.triton.runtime.keeper import ServerKeeper
-from controlplane.triton.runtime.launch import LaunchOptions
-from controlplane.triton.runtime.supervise import Supervisor
 from tests.live.installation import ENV, Installation, install
 from tests.live.opaque import opaque_config, register_opaque, sleeping_while, source
-from tests.live.servers import ADMIN_KEY, LiveTriton
+from tests.live.servers import LiveTriton
 
 MODEL = "slow"
 
@@ -26,32 +22,6 @@ MODEL = "slow"
 def dialect() -> str:
     """What is shown here is about Triton; the kill walk covers both databases."""
     return "sqlite"
-
-
-@pytest.fixture
-def supervised(runtime: TritonRuntime, tmp_path: Path) -> Iterator[LiveTriton]:
-    """A server of the test's own that is started again when it dies, as `tritonctl up` does it."""
-    home = tmp_path / "server"
-    repository = home / "models"
-    repository.mkdir(parents=True)
-    supervisor = Supervisor(LaunchOptions(home, repository, runtime, admin_key=ADMIN_KEY))
-    ready, stopping = threading.Event(), threading.Event()
-
-    def supervise() -> None:
-        supervisor.start(60)
-        ready.set()
-        while not stopping.wait(0.05):
-            supervisor.tick()
-        supervisor.stop(0)  # a graceful stop waits for the load that never returns
-
-    thread = threading.Thread(target=supervise)
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield LiveTriton(supervisor.server, home, repository, ADMIN_KEY)
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def test_a_server_that_a_dead_worker_held_down_comes_back_with_the_next_change(
