@@ -110,6 +110,27 @@ def distinguishes(
     )
 
 
+def together(cases: Sequence[GoldenCase]) -> GoldenCase:
+    """The rows of all cases that are shaped like the first, as one case of a model that batches."""
+    first = cases[0]
+    alike = [case for case in cases if _row_shapes(case) == _row_shapes(first)]
+    return GoldenCase(
+        {name: np.concatenate([case.inputs[name] for case in alike]) for name in first.inputs},
+        {name: np.concatenate([case.outputs[name] for case in alike]) for name in first.outputs},
+    )
+
+
+def drawn(case: GoldenCase, most: int) -> GoldenCase:
+    """Between 1 and `most` rows of a case of a model that batches, in any order and with repetitions."""
+    random = np.random.default_rng()
+    rows = len(next(iter(case.inputs.values())))
+    chosen = random.integers(0, rows, random.integers(1, most, endpoint=True))
+    return GoldenCase(
+        {name: array[chosen] for name, array in case.inputs.items()},
+        {name: array[chosen] for name, array in case.outputs.items()},
+    )
+
+
 def tolerance_of(golden: Golden, output: str) -> tuple[float, float]:
     """Absolute and relative tolerance; 0 where none was measured."""
     return float(dict(golden.absolute).get(output, "0")), float(dict(golden.relative).get(output, "0"))
@@ -229,6 +250,12 @@ def _answers_differ(old_golden: Golden, old: Tensors, new_golden: Golden, new: T
         if bool((differs(new[name], old[name], *band) & differs(old[name], new[name], *band)).any()):
             return True
     return False
+
+
+def _row_shapes(case: GoldenCase) -> dict[str, tuple[object, ...]]:
+    tensors = {f"in {name}": array for name, array in case.inputs.items()}
+    tensors |= {f"out {name}": array for name, array in case.outputs.items()}
+    return {name: (array.dtype, array.shape[1:]) for name, array in tensors.items()}
 
 
 def _same_tensors(a: Tensors, b: Tensors) -> bool:

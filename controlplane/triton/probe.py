@@ -1,7 +1,8 @@
 # Asking every instance of a loaded version for an answer.
 """Triton says READY while a backend process is dead or hangs; only its answers tell. Each probe fills a whole batch, so that
 the dynamic batcher cannot put two into one execution, and twice as many as there are instances go at once, so that none
-stays idle. Which instance answered is read from a counter of the backend."""
+stays idle. Which instance answered is read from a counter of the backend. Each probe draws its rows anew, for a response
+cache answers the same request without any instance."""
 
 from __future__ import annotations
 
@@ -43,6 +44,8 @@ class ProbeReport:
     failed: int
     timed_out: int
     error: str | None
+    counted: bool
+    """Whether the backend counts probes by instance at all."""
 
 
 class _Server(Protocol):
@@ -78,7 +81,7 @@ def probe(
     Returns at the latest a little after the deadline, whatever hangs. Raises ServerUnreachable.
     """
     end = time.monotonic() + deadline_seconds
-    batch = inputs if sequences else _full_batch(inputs, max_batch_size)  # a sequence takes one row at a time
+    rows = 0 if sequences else max_batch_size  # a sequence takes one row at a time
     name = f"{_PREFIX}{uuid.uuid4().hex}"
 
     def ask(number: int) -> tuple[str, str]:
@@ -86,7 +89,7 @@ def probe(
         try:
             server.infer(
                 model,
-                batch,
+                _full_batch(inputs, rows),
                 version=version,
                 outputs=(),
                 deadline_seconds=max(0.001, end - time.monotonic()),
@@ -128,6 +131,7 @@ def probe(
         failed=len(results) - answered - timed_out,
         timed_out=timed_out,
         error=next((text for status, text in results if status), None),
+        counted=after is not None,
     )
 
 
@@ -154,8 +158,11 @@ def prove_instances(
         return Proof(f"instances of version {version}", ProofStatus.FAILED, seen)
     if report.outcome is ProbeOutcome.HEALTHY:
         return Proof(f"instances of version {version}", ProofStatus.SHOWN, answers)
+    if not report.counted:
+        seen = f"all of {asked} probes were answered; this backend does not count by instance"
+        return Proof(f"instances of version {version}", ProofStatus.SKIPPED, seen)
     seen = f"all of {asked} probes were answered, but {answers}"
-    return Proof(f"instances of version {version}", ProofStatus.SKIPPED, seen)
+    return Proof(f"instances of version {version}", ProofStatus.INCONCLUSIVE, seen)
 
 
 def instance_count(config: JsonObject) -> int:
@@ -172,8 +179,9 @@ def instance_count(config: JsonObject) -> int:
     )
 
 
-def _full_batch(inputs: Tensors, max_batch_size: int) -> Tensors:
-    """The rows repeated until there are `max_batch_size` of them."""
-    if max_batch_size < 1:
+def _full_batch(inputs: Tensors, rows: int) -> Tensors:
+    """So many rows, drawn from the given ones; the input as it is for a model without batches."""
+    if rows < 1:
         return inputs
-    return {name: np.resize(array, (max_batch_size, *array.shape[1:])) for name, array in inputs.items()}
+    chosen = np.random.default_rng().integers(0, len(next(iter(inputs.values()))), rows)
+    return {name: array[chosen] for name, array in inputs.items()}

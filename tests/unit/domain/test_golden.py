@@ -16,10 +16,12 @@ from controlplane.domain.golden import (
     GoldenOutcome,
     GoldenVerdict,
     distinguishes,
+    drawn,
     dump_cases,
     judge,
     load_cases,
     strings,
+    together,
 )
 from controlplane.errors import ArtifactInvalid
 
@@ -162,3 +164,17 @@ def test_another_output_shape_distinguishes_and_shape_only_values_do_not() -> No
     old = golden(GoldenMode.SHAPE_ONLY), [case([1.0], x=1), case([1.0], x=2)]
     new = golden(GoldenMode.EXACT), [case([2.0], x=1), case([1.0, 1.0], x=2)]
     assert distinguishes(old, new) == (1,)
+
+
+def test_rows_of_cases_shaped_alike_are_drawn_together_with_their_answers() -> None:
+    def case(*rows: float, width: int = 2) -> GoldenCase:
+        inputs = np.array([[row] * width for row in rows], np.float32)
+        return GoldenCase({"x": inputs}, {"y": inputs[:, :1] * 10})
+
+    pool = together([case(1, 2), case(3), case(4, width=3)])
+    assert pool.inputs["x"].tolist() == [[1, 1], [2, 2], [3, 3]]
+    assert pool.outputs["y"].tolist() == [[10], [20], [30]]
+    drawings = [drawn(pool, 4) for _ in range(50)]
+    assert {len(one.inputs["x"]) for one in drawings} == {1, 2, 3, 4}
+    assert all((one.inputs["x"][:, :1] * 10 == one.outputs["y"]).all() for one in drawings)
+    assert len({one.inputs["x"].tobytes() for one in drawings}) > 10
