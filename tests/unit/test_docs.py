@@ -72,7 +72,8 @@ def test_every_command_says_what_it_does_and_every_option_what_it_is(path: str) 
     command = EVERY_COMMAND[path]
 
     assert command.get_short_help_str(200).strip() != ""
-    with click.Context(command, info_name=path) as context:
+    settings = {**app.context_settings, "info_name": path}  # click keeps the help option of the first context
+    with click.Context(command, **settings) as context:
         assert f"Usage: {path}" in command.get_help(context)
 
 
