@@ -320,8 +320,7 @@ def _held(target: Target) -> str | None:
 def _retained(unit: UnitOfWork, environment: str, model: str) -> tuple[dict[int, Manifest], frozenset[int]]:
     """Manifests of every version that an accepted revision names: their directories are rollback points. And the numbers
     of those among them that only revisions older than the policy keeps have."""
-    revisions = unit.environments.revisions(environment, model)
-    named = [frozenset(revision.content.numbers) for revision in revisions]
+    named = unit.environments.served_numbers(environment, model)
     keep = unit.environments.get(environment).policy.keep_revisions
     kept = {number for numbers in named[:keep] for number in numbers}
     manifests = {n: unit.catalog.version(model, n).manifest for n in sorted({n for numbers in named for n in numbers})}

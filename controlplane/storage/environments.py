@@ -332,6 +332,16 @@ class EnvironmentStore:
         )
         return tuple(_revision(row) for row in rows)
 
+    def served_numbers(self, environment: str, model: str) -> Sequence[tuple[int, ...]]:
+        """The version numbers that each accepted revision serves, of the newest first. Without reading the rest of it: a
+        deployment may have had thousands."""
+        contents = self._session.scalars(
+            select(RevisionRow.content)
+            .where(RevisionRow.environment == environment, RevisionRow.model == model)
+            .order_by(RevisionRow.number.desc())
+        )
+        return tuple(RevisionContent.from_json(content).numbers for content in contents)
+
 
 def _no_environment(name: str) -> NotFound:
     return NotFound(f"there is no environment {name!r}", hint="tritonctl environment list")
