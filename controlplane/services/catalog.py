@@ -243,14 +243,16 @@ class CatalogService:
 
     def prune(self, principal: Principal, *, apply: bool) -> Pruning:
         """Find the blobs that no version, plan or revision needs and that were not written within the last day: uploads
-        that came to nothing. With `apply` they are deleted, and the audit log says which."""
+        that came to nothing. With `apply` they are deleted, after the audit log has said which."""
         self._access.require(principal, Permission.CATALOG_PRUNE)
-        found = self._artifacts.sweep(self._needed, older_than=self._clock.now() - _GRACE, dry_run=not apply)
+        older_than = self._clock.now() - _GRACE
+        found = self._artifacts.sweep(self._needed, older_than=older_than, dry_run=True)
         pruning = Pruning(tuple(sorted(found)), sum(found.values()), apply)
         if apply and found:
             details: JsonObject = {"blobs": list(pruning.blobs), "size": str(pruning.size)}
             with self._storage.write() as unit:
                 unit.audit.append(AuditFact(principal.actor, Action.CATALOG_PRUNED, {}, details))
+            self._artifacts.sweep(self._needed, older_than=older_than, dry_run=False)
         return pruning
 
 
