@@ -74,11 +74,11 @@ def test_acceptance_6_an_undeploy_survives_every_boundary(at: Installation, data
             back = at.changes.rollback(at["author"], ENV, model, to=1, reason="again")
             assert rest(at, back if back.needed == 0 else at.start(back)).request.state is ChangeState.APPLIED
         view = at.propose(model, undeploy=True, acknowledge=("rolled_back",))
-        return Step(model, at.start(view), ChangeState.APPLIED, None)
+        return Step(model, at.start(view), ChangeState.APPLIED, None, base=2.0)
 
-    walk = Walk(at, url_of(database), tmp_path, undeploy, base=2.0)
+    walk = Walk(at, url_of(database), tmp_path, undeploy)
     walk.every("kill")
-    walk.sample("fail", 2, seed="undeploy")
+    walk.sample("fail", count=2, seed="undeploy")
 
 
 @pytest.mark.timeout(600)
@@ -96,11 +96,11 @@ def test_acceptance_6_a_reconcile_survives_every_boundary(at: Installation, data
         at.load(model)
         assert at.answer(model) == 9.0
         view = at.changes.propose(at["admin"], Proposal(ENV, model, "drift was seen", reconcile=True))
-        return Step(model, at.start(view), ChangeState.APPLIED, 2.0)
+        return Step(model, at.start(view), ChangeState.APPLIED, 2.0, base=2.0)
 
-    walk = Walk(at, url_of(database), tmp_path, reconcile, base=2.0)
+    walk = Walk(at, url_of(database), tmp_path, reconcile)
     walk.every("kill")
-    walk.sample("fail", 2, seed="reconcile")
+    walk.sample("fail", count=2, seed="reconcile")
 
 
 @pytest.mark.timeout(600)
@@ -120,7 +120,7 @@ def test_acceptance_6_an_adoption_survives_every_boundary_and_transaction(
         seen = at.show(step.view)
         between.append(seen.request.found is not None and not seen.journal)
 
-    walk = Walk(at, url_of(database), tmp_path, adopt, base=3.0, writes=True, after_hurt=look)
+    walk = Walk(at, url_of(database), tmp_path, adopt, writes=True, after_hurt=look)
     walk.every("kill")
     assert True in between  # killed after what was found was recorded, and before the first effect
 
@@ -142,7 +142,7 @@ def test_acceptance_6_an_adoption_that_fails_is_undone_from_every_boundary(
     def check(_step: Step) -> None:
         assert (lying(home), at.served(model)) == (before, [2])
 
-    Walk(at, url_of(database), tmp_path, adopt, base=3.0, check=check).every("kill")
+    Walk(at, url_of(database), tmp_path, adopt, check=check).every("kill")
 
 
 @sqlite
@@ -166,7 +166,7 @@ def test_acceptance_6_what_was_found_is_looked_at_again_when_nothing_was_touched
             config.write_text(config.read_text().replace("count: 1", "count: 2"))
             at.load(model)
 
-    walk = Walk(at, url_of(database), tmp_path, adopt, base=3.0, writes=True, after_hurt=own)
+    walk = Walk(at, url_of(database), tmp_path, adopt, writes=True, after_hurt=own)
     found = walk.boundaries()
     for number in range(found.index("before forward remove_version")):
         walk.step("kill", number, found[number])

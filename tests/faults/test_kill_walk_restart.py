@@ -56,7 +56,7 @@ def test_acceptance_6_a_restart_of_the_server_survives_every_boundary(
     def check(_step: Step) -> None:
         assert (held(at), at.files(MODEL)) == (None, ["1/__pycache__", "1/model.py", "config.pbtxt"])
 
-    Walk(at, url_of(database), tmp_path, lambda: restart(at), base=2.0, check=check).every("kill")
+    Walk(at, url_of(database), tmp_path, lambda: restart(at), check=check).every("kill")
 
 
 def test_acceptance_6_a_rollback_goes_on_with_a_restart_that_it_preempts(at: Installation) -> None:

@@ -19,60 +19,64 @@ from tests.faults.workers import Wound, started, wait_stopped
 from tests.live.installation import ENV, Installation, install
 from tests.live.servers import LiveTriton
 
-LEASE_SECONDS = 0.6
+LEASE_SECONDS = 0.3
 WALKS = 120
 """Seconds within which a hurt change rests on a busy machine."""
 
 
 @dataclass
 class Step:
-    """One change that is about to be hurt, and what its end must be: `answer` is what 1.0 gives, None when it must not
-    be served. `model` may be another one each time."""
+    """One change that is about to be hurt, and what its end must be: `answer` is what 1.0 gives then, None when it must
+    not be served, and `base` what it gives where a failure turned the change back."""
 
     model: str
     view: ChangeView
     state: ChangeState
     answer: float | None
+    base: float | None = None
 
 
 @dataclass
 class Walk:
-    """`prepare` leads to the start of the flow, whatever was left by the step before, and starts the change."""
+    """`prepare` starts a change of the flow from whatever the step before left."""
 
     at: Installation
     url: str
     names: Path
     prepare: Callable[[], Step]
-    base: float | None
-    """What the model answers where a failure turned the change back."""
     writes: bool = False
     after_hurt: Callable[[Step], None] = field(default=lambda _step: None)
     check: Callable[[Step], None] = field(default=lambda _step: None)
+    _found: list[str] = field(default_factory=list)
 
     def boundaries(self) -> list[str]:
         """The names of all, found by a walk that nothing happens to."""
+        if self._found:
+            return self._found
         step = self.prepare()
         names = self.names / f"found{step.view.request.id}"
         with started(self._settings, self.url, self._wound("record"), change=step.view.request.id, names=names) as it:
             it.join(WALKS)
             assert it.exitcode == 0
         self._check(step)
-        return names.read_text().splitlines()
+        self._found = names.read_text().splitlines()
+        return self._found
 
-    def every(self, mode: str) -> None:
+    def every(self, *modes: str) -> None:
         """All boundaries; of the writing transactions those before the first effect, as the later ones lie at effects."""
         found = self.boundaries()
         first = next(number for number, name in enumerate(found) if name != "write")
-        for number, name in enumerate(found):
-            if name != "write" or number < first:
-                self.step(mode, number, name)
+        for mode in modes:
+            for number, name in enumerate(found):
+                if name != "write" or number < first:
+                    self.step(mode, number, name)
 
-    def sample(self, mode: str, count: int, seed: str) -> None:
-        """`count` boundaries; the same seed names the same ones."""
-        found = self.boundaries()
-        chosen = sorted(random.Random(seed).sample(range(len(found)), min(count, len(found))))
-        for number in chosen:
-            self.step(mode, number, found[number])
+    def sample(self, *modes: str, count: int, seed: str) -> None:
+        """`count` boundaries of each mode; the same seed names the same ones."""
+        found, chance = self.boundaries(), random.Random(seed)
+        for mode in modes:
+            for number in sorted(chance.sample(range(len(found)), min(count, len(found)))):
+                self.step(mode, number, found[number])
 
     def step(self, mode: str, number: int, name: str) -> None:
         step = self.prepare()
@@ -86,7 +90,7 @@ class Walk:
             self.after_hurt(step)
             if mode == "fail":
                 if name.split()[1:2] == ["forward"]:
-                    step.state, step.answer = ChangeState.UNDONE, self.base
+                    step.state, step.answer = ChangeState.UNDONE, step.base
                 if self.at.show(step.view).request.state is ChangeState.STUCK:
                     self.at.changes.resume(self.at["author"], change, "retry")
             rested = rest(self.at, step.view)
