@@ -136,17 +136,15 @@ class ChangeStore:
         self._session.flush()
         return replace(request, id=row.id)
 
-    def get(self, change: int) -> ChangeRequest:
-        row = self._session.get(ChangeRow, change, populate_existing=True)
+    def get(self, change: int, *, lock: bool = False) -> ChangeRequest:
+        row = self._session.get(ChangeRow, change, populate_existing=True, with_for_update=lock or None)
         if row is None:
             raise NotFound(f"there is no change {change}", hint="tritonctl change list")
         return _request(row)
 
     def lock(self, change: int) -> ChangeRequest:
         """`get`, and no other transaction changes the request before this one ends; the deployment is locked first."""
-        request = self.get(change)
-        row = self._session.get_one(ChangeRow, request.id, populate_existing=True, with_for_update=True)
-        return _request(row)
+        return self.get(change, lock=True)
 
     def list(
         self,
@@ -183,15 +181,16 @@ class ChangeStore:
         """The only way to change a state. Raises TransitionIllegal, or Conflict when another transaction moved it."""
         request = self.get(change)
         check_transition(change, request.state, new)
-        moved = self._session.execute(
+        moved = self._session.scalars(
             update(ChangeRow)
             .where(ChangeRow.id == change, ChangeRow.state == request.state.value)
             .values(state=new.value, **values)
-            .returning(ChangeRow.id)
-        ).scalar_one_or_none()
+            .returning(ChangeRow),
+            execution_options={"populate_existing": True},
+        ).one_or_none()
         if moved is None:
             raise Conflict(f"change {change} was moved by someone else", hint=f"tritonctl change show {change}")
-        return self.get(change)
+        return _request(moved)
 
     def edit(self, change: int, **values: object) -> None:
         """Change columns other than the state."""
