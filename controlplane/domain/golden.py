@@ -19,6 +19,7 @@ Array = NDArray[np.generic]
 
 # A length array tells b"a\0" from b"a", which fixed-width bytes cannot; its key can be no tensor's, whatever its name.
 _KEY = re.compile(r"case(0|[1-9][0-9]{0,5})\.(in|out|in-length|out-length)\.(.*)", re.DOTALL)
+MOST_DRAWN = 64
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -28,6 +29,12 @@ class GoldenCase:
 
     inputs: Tensors
     outputs: Tensors
+
+    @property
+    def rows(self) -> int:
+        """Rows of every tensor; 0 where they do not have the same number, or none."""
+        counts = {len(array) if array.ndim else 0 for array in (*self.inputs.values(), *self.outputs.values())}
+        return counts.pop() if len(counts) == 1 else 0
 
 
 class GoldenOutcome(StrEnum):
@@ -110,10 +117,13 @@ def distinguishes(
     )
 
 
-def together(cases: Sequence[GoldenCase]) -> GoldenCase:
-    """The rows of all cases that are shaped like the first, as one case of a model that batches."""
+def together(cases: Sequence[GoldenCase]) -> GoldenCase | None:
+    """The rows of all cases that are shaped like the first, as one case of a model that batches; None where the tensors do
+    not have as many rows each."""
     first = cases[0]
-    alike = [case for case in cases if _row_shapes(case) == _row_shapes(first)]
+    alike = [case for case in cases if case.rows and _row_shapes(case) == _row_shapes(first)]
+    if not alike:
+        return None
     return GoldenCase(
         {name: np.concatenate([case.inputs[name] for case in alike]) for name in first.inputs},
         {name: np.concatenate([case.outputs[name] for case in alike]) for name in first.outputs},
@@ -121,10 +131,8 @@ def together(cases: Sequence[GoldenCase]) -> GoldenCase:
 
 
 def drawn(case: GoldenCase, most: int) -> GoldenCase:
-    """Between 1 and `most` rows of a case of a model that batches, in any order and with repetitions."""
-    random = np.random.default_rng()
-    rows = len(next(iter(case.inputs.values())))
-    chosen = random.integers(0, rows, random.integers(1, most, endpoint=True))
+    """`most` rows of a case that has rows, at most MOST_DRAWN of them, in any order and with repetitions."""
+    chosen = np.random.default_rng().integers(0, case.rows, min(most, MOST_DRAWN))
     return GoldenCase(
         {name: array[chosen] for name, array in case.inputs.items()},
         {name: array[chosen] for name, array in case.outputs.items()},

@@ -24,6 +24,7 @@ from controlplane.errors import InferenceFailed
 
 _ROUNDS = 32
 _PREFIX = "probe/"
+_MOST_BYTES = 64 * 2**20
 
 
 class ProbeOutcome(StrEnum):
@@ -180,8 +181,12 @@ def instance_count(config: JsonObject) -> int:
 
 
 def _full_batch(inputs: Tensors, rows: int) -> Tensors:
-    """So many rows, drawn from the given ones; the input as it is for a model without batches."""
-    if rows < 1:
+    """So many rows, drawn from the given ones, as far as they fit into a message; the input as it is for a model without
+    batches."""
+    given = {len(array) if array.ndim else 0 for array in inputs.values()}
+    if rows < 1 or len(given) != 1 or 0 in given:
         return inputs
-    chosen = np.random.default_rng().integers(0, len(next(iter(inputs.values()))), rows)
+    count = given.pop()
+    fit = max(1, _MOST_BYTES * count // max(1, sum(array.nbytes for array in inputs.values())))
+    chosen = np.random.default_rng().integers(0, count, min(rows, fit))
     return {name: array[chosen] for name, array in inputs.items()}

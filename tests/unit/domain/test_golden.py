@@ -172,9 +172,16 @@ def test_rows_of_cases_shaped_alike_are_drawn_together_with_their_answers() -> N
         return GoldenCase({"x": inputs}, {"y": inputs[:, :1] * 10})
 
     pool = together([case(1, 2), case(3), case(4, width=3)])
+    assert pool is not None
     assert pool.inputs["x"].tolist() == [[1, 1], [2, 2], [3, 3]]
     assert pool.outputs["y"].tolist() == [[10], [20], [30]]
     drawings = [drawn(pool, 4) for _ in range(50)]
-    assert {len(one.inputs["x"]) for one in drawings} == {1, 2, 3, 4}
+    assert {len(one.inputs["x"]) for one in drawings} == {4}
+    assert len(drawn(pool, 1000).inputs["x"]) == 64
     assert all((one.inputs["x"][:, :1] * 10 == one.outputs["y"]).all() for one in drawings)
     assert len({one.inputs["x"].tobytes() for one in drawings}) > 10
+
+
+@pytest.mark.parametrize("answer", [np.float32(1), np.zeros((0, 1), np.float32), np.zeros((3, 1), np.float32)])
+def test_what_has_no_rows_is_not_drawn_from(answer: np.generic) -> None:
+    assert together([GoldenCase({"x": np.ones((2, 2), np.float32)}, {"y": np.asarray(answer)})]) is None
