@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import click
 
@@ -99,6 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
         result = app.main(arguments, prog_name="tritonctl", standalone_mode=False)
     except click.exceptions.Abort:
         return _INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)  # nothing was wrong: no more was asked for than what there is
+        return error.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "tritonctl"
         return report("usage", error.format_message(), f"{path} --help", error.exit_code)
@@ -117,9 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _asks_for_json(words: Sequence[str]) -> bool:
     """Also where the command line is wrong before its options are understood."""
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    return any(
-        (word in ("-o", "--output") and value == "json") or word in ("-ojson", "--output=json") for word, value in pairs
+    return any(word in ("-ojson", "--output=json") for word in words) or any(
+        word in ("-o", "--output") and value == "json" for word, value in pairwise(words)
     )
 
 

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from clients.control import contexts
 from clients.control.contexts import Context
 from controlplane.cli.app import main
 from controlplane.storage.checkpoint_files import ensure_signing_key, retired_verifiers
+
+TRITONCTL = Path(sys.executable).parent / "tritonctl"
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +133,28 @@ def test_another_address_forgets_what_was_seen_of_the_log(capsys: pytest.Capture
     assert contexts.read(path).contexts["one"] == Context("http://a", "t", "key", "seen")
     run(capsys, "context", "set", "one", "--api", "http://b")
     assert contexts.read(path).contexts["one"] == Context("http://b", "t")
+
+
+@pytest.mark.parametrize("words", [(), ("change",)])
+def test_without_a_command_the_real_command_prints_its_help(words: tuple[str, ...]) -> None:
+    done = subprocess.run([TRITONCTL, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: tritonctl " + "".join(f"{word} " for word in words))
+
+
+@pytest.mark.parametrize(
+    ("line", "at", "offered"),
+    [
+        ("tritonctl ch", 1, ["change"]),
+        ("tritonctl change ap", 2, ["approve", "apply"]),
+        ("tritonctl audit rot", 2, ["rotate-key"]),
+    ],
+)
+def test_tab_completes_what_the_real_command_knows(line: str, at: int, offered: list[str]) -> None:
+    asked = {**os.environ, "_TRITONCTL_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(at)}
+    done = subprocess.run([TRITONCTL], env=asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"plain,{word}" for word in offered]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
