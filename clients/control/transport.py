@@ -157,8 +157,9 @@ def _texts(params: Mapping[str, object] | None) -> dict[str, str]:
 
 
 def _problem(answer: httpx.Response) -> ApiError:
-    """What a problem+json document says; for anything else, what a proxy in between may have said."""
-    if answer.headers.get("Content-Type", "").startswith("application/problem+json"):
+    """What a problem+json document says; for anything else, what a proxy in between may have said. The answer to a HEAD
+    names the type of a document that it does not carry."""
+    if answer.content and answer.headers.get("Content-Type", "").startswith("application/problem+json"):
         tree = answer.json()
         return ApiError(
             tree["detail"],

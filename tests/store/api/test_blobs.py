@@ -87,3 +87,14 @@ def test_a_file_over_the_limit_is_refused(api: Api, tmp_path: Path) -> None:
 def test_a_name_that_is_no_digest_is_refused(api: Api, name: str) -> None:
     with api.http("author") as client:
         assert client.put(f"/v1/blobs/{name}", content=b"").json()["code"] == "input.invalid"
+
+
+def test_who_may_not_upload_is_told_in_words(api: Api, tmp_path: Path) -> None:
+    with pytest.raises(ApiError, match="viewer may not") as refused:
+        api.as_("viewer").uploads.upload(_file(tmp_path), "model.onnx")
+    assert (refused.value.code, refused.value.exit_code) == ("access.permission_denied", 3)
+    api.tokens["stranger"] = "tcp_wrong"
+    with pytest.raises(ApiError) as unknown:
+        api.as_("stranger").uploads.upload(_file(tmp_path), "model.onnx")
+    assert (unknown.value.code, unknown.value.exit_code) == ("access.unauthenticated", 3)
+    assert unknown.value.hint
