@@ -1,12 +1,13 @@
 # What a generated config is asked to be, and what is handed back with it.
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Signature
+from controlplane.domain.config_paths import meet
 from controlplane.domain.servers import HostFacts
 
 
@@ -92,3 +93,11 @@ class Generated:
 
     config: JsonObject
     reasons: tuple[Reason, ...]
+
+    def edited(self, config: JsonObject, sets: Sequence[tuple[str, str]], unsets: Sequence[str]) -> Generated:
+        """After `sets` and `unsets` made `config` of it: the reasons for what they changed give way to them."""
+        touched = [*(path for path, _ in sets), *unsets]
+        kept = [reason for reason in self.reasons if not any(meet(reason.path, path) for path in touched)]
+        kept += [Reason(path, f"{value}, as set") for path, value in dict(sets).items() if path not in unsets]
+        kept += [Reason(path, "left out, as unset") for path in dict.fromkeys(unsets)]
+        return Generated(config, tuple(kept))

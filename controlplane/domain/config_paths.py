@@ -94,3 +94,19 @@ def path_text(steps: tuple[Step, ...]) -> str:
             case Key(text):
                 parts.append(f"[{json.dumps(text, ensure_ascii=False)}]")
     return "".join(parts)
+
+
+def meet(one: str, other: str) -> bool:
+    """Whether one of the paths leads to the other or into it. An element named by number and one named by key may be the
+    same, so they are taken for it."""
+    return all(_same(a, b) for a, b in zip(parse_path(one), parse_path(other), strict=False))
+
+
+def _same(one: Step, other: Step) -> bool:
+    match one, other:
+        case ((Field(a) | Key(a)), (Field(b) | Key(b))):
+            return a == b
+        case Index(a), Index(b):
+            return a == b
+        case _:
+            return True

@@ -11,6 +11,7 @@ from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, di
 from controlplane.domain.config_findings import Finding
 from controlplane.domain.config_intent import Generated, GenerateRequest
 from controlplane.domain.config_lint import lint, refuse
+from controlplane.domain.config_paths import meet
 from controlplane.domain.environments import NOTHING, RevisionContent
 from controlplane.domain.servers import HostFacts
 from controlplane.errors import InvalidInput, NotFound
@@ -135,7 +136,11 @@ class ConfigService:
             embedded=hardware.embedded,
         )
         refuse(findings)
-        return GeneratedText(Generated(config, made.reasons), self._codec.render(config), findings, hardware.generating)
+        # Whoever took a field out does not want to be told to put it in.
+        findings = tuple(found for found in findings if not (found.path and any(meet(found.path, p) for p in unsets)))
+        return GeneratedText(
+            made.edited(config, sets, unsets), self._codec.render(config), findings, hardware.generating
+        )
 
     def _hardware(self, principal: Principal, environment: str | None) -> Hardware:
         if environment is None:

@@ -167,3 +167,20 @@ def test_a_rollback_in_a_freeze_says_that_it_is_exempt(cli: Cli, deployed: None)
     cli("environment", "policy", "prod", "--freeze", window, "--rollback-approvals", "1", "--context", "admin")
     page = cli("rollback", "double", "-e", "prod", "--to", "0", "--reason", "r")
     assert "  note: freeze window 'holidays' is on until " in page
+
+
+def test_a_generated_config_is_explained_as_it_was_written(cli: Cli, model: str) -> None:
+    cli("model", "register", "double", model)
+    delay = "dynamic_batching.max_queue_delay_microseconds"
+    sets = ("--set", f"{delay}=500", "--set", "max_batch_size=9")
+    made = cli.json("config", "generate", "double", "--throughput", "--max-batch-size", "4", *sets)
+    assert isinstance(made, dict)
+    said = {choice["path"]: choice["sentence"] for choice in made["choices"]}
+    assert (said[delay], said["max_batch_size"]) == ("500, as set", "9, as set")
+    assert made["config"]["max_batch_size"] == 9
+    made = cli.json("config", "generate", "double", "--unset", "parameters")
+    assert isinstance(made, dict)
+    assert [choice for choice in made["choices"] if "parameters" in choice["path"]] == [
+        {"path": "parameters", "sentence": "left out, as unset"}
+    ]
+    assert not any("parameters" in found["path"] or "thread" in found["message"] for found in made["findings"])

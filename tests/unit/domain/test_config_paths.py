@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.config_paths import Append, Field, Index, Key, Step, parse_path, path_text
+from controlplane.domain.config_paths import Append, Field, Index, Key, Step, meet, parse_path, path_text
 from controlplane.errors import ConfigPathInvalid
 
 
@@ -71,3 +71,20 @@ _steps = st.one_of(
 def test_every_path_reads_back_as_its_steps(first: Field, rest: list[Step]) -> None:
     steps = (first, *rest)
     assert parse_path(path_text(steps)) == steps
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "do"),
+    [
+        ("dynamic_batching", "dynamic_batching.preserve_ordering", True),
+        ('parameters["a"]', "parameters", True),
+        ('parameters["a"].string_value', "parameters.a", True),
+        ('instance_group["cpu"].count', "instance_group[0].count", True),
+        ("instance_group[+].count", "instance_group[0].count", True),
+        ("instance_group[1].count", "instance_group[0].count", False),
+        ('input["x"].dims', 'input["y"].dims', False),
+        ("max_batch_size", "name", False),
+    ],
+)
+def test_paths_meet_where_one_leads_to_the_other_or_into_it(one: str, other: str, do: bool) -> None:
+    assert meet(one, other) is meet(other, one) is do
