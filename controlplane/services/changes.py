@@ -221,8 +221,7 @@ class ChangeService:
 
     def _apply(self, principal: Principal, change: int, break_glass: str | None = None) -> ChangeView:
         with self._refusals.recorded(principal, change, "apply"), self._storage.write() as unit:
-            self._lock_members(unit, change)
-            request = self._locked(unit, change)
+            request = self._locked_with_members(unit, change)
             if in_force(unit, request):
                 return self._view(unit, request)
             if request.state is not ChangeState.OPEN:
@@ -360,13 +359,17 @@ class ChangeService:
         unit.environments.lock(request.environment, request.model)
         return unit.changes.lock(change)
 
-    def _lock_members(self, unit: UnitOfWork, change: int) -> None:
+    def _locked_with_members(self, unit: UnitOfWork, change: int) -> ChangeRequest:
         """An ensemble and its members do not start to change at the same time. In one order for all, so that nobody waits
-        in a circle."""
+        in a circle: members that a replan named meanwhile come too late for that."""
         request = unit.changes.get(change)
         named = members(unit.changes.plan(request).desired.config)
         for model in sorted({request.model, *named} if named else ()):
             unit.environments.lock(request.environment, model)
+        request = self._locked(unit, change)
+        if members(unit.changes.plan(request).desired.config).keys() - named.keys():
+            raise Conflict(f"change {change} was planned anew meanwhile", hint=f"tritonctl change show {change}")
+        return request
 
     def _still_open(self, unit: UnitOfWork, change: int) -> ChangeRequest:
         self._locked(unit, change)
