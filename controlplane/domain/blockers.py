@@ -7,7 +7,7 @@ from datetime import datetime
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
-from controlplane.domain.ensembles import Neighbour, conflicts
+from controlplane.domain.ensembles import Clash, Neighbour, conflicts
 from controlplane.domain.environments import UNOBSERVED, Deployment
 from controlplane.domain.policies import Policy, stricter
 from controlplane.domain.times import format_instant
@@ -106,8 +106,11 @@ def counted(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
 def needed(request: ChangeRequest, plan: Plan, at: Situation) -> int:
     """Approvals that it takes: the stricter of the bound and the live policy.
 
-    A rollback that ends the service, or that goes to what was rolled back from before, needs those of a change.
+    A rollback that ends the service, or that goes to what was rolled back from before, needs those of a change. So does one
+    that takes from an ensemble what it needs, and at least one: a change that does so is blocked.
     """
+    if _broken(request, plan, at):
+        return max(1, *(max(policy.approvals, policy.rollback_approvals) for policy in (at.bound, at.live)))
     ends = plan.desired.config is None and plan.desired.digest != plan.base_digest
     if request.kind is ChangeKind.ROLLBACK and not ends and plan.desired.digest not in at.rolled_back:
         return max(at.bound.rollback_approvals, at.live.rollback_approvals)
@@ -127,9 +130,25 @@ def _base(request: ChangeRequest, plan: Plan, at: Situation) -> list[Blocker]:
     active = at.deployment.active_change
     if active is not None and request.kind is not ChangeKind.ROLLBACK:
         found.append(Blocker("active", f"change {active} of the same model is being applied"))
-    if request.kind is ChangeKind.CHANGE:
-        found += [Blocker(*each) for each in conflicts(request.model, plan.desired, at.neighbours)]
+    for clash in conflicts(request.model, plan.desired, at.neighbours):
+        if request.kind is ChangeKind.CHANGE:
+            found.append(Blocker(clash.code, clash.message))
+        elif clash.code == "active":  # only a change of the same model is pre-empted
+            found.append(
+                Blocker("active", f"{clash.message}: wait for it, or roll that back first: {_back(request, clash)}")
+            )
     return found
+
+
+def _broken(request: ChangeRequest, plan: Plan, at: Situation) -> list[Clash]:
+    """The ensembles that a rollback takes down."""
+    if request.kind is not ChangeKind.ROLLBACK:
+        return []
+    return [clash for clash in conflicts(request.model, plan.desired, at.neighbours) if clash.breaks]
+
+
+def _back(request: ChangeRequest, clash: Clash, to: str = "") -> str:
+    return f"tritonctl rollback {clash.other} --env {request.environment}{to} --reason …"
 
 
 def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> list[Blocker]:
@@ -148,7 +167,10 @@ def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
         by = f" (by {', '.join(have)})" if have else ""
         lost = sorted({a.principal for a in approvals if a.plan_digest == plan.digest} - set(have))
         not_counted = f"; not counted: {', '.join(lost)}" if lost else ""
-        found.append(Blocker("approvals", f"{len(have)} of {want} approvals{by}{not_counted}"))
+        first = ": roll that back first" if plan.desired.config is not None else ""  # else the clash says what to do
+        to = "" if first else " --to 0"
+        broken = "".join(f"; {c.message}{first}: {_back(request, c, to)}" for c in _broken(request, plan, at))
+        found.append(Blocker("approvals", f"{len(have)} of {want} approvals{by}{not_counted}{broken}"))
     if request.kind is ChangeKind.ROLLBACK:
         return found
     found += [

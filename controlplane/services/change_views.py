@@ -15,12 +15,13 @@ from controlplane.domain.changes import (
     JournalEntry,
     Plan,
 )
-from controlplane.domain.ensembles import Neighbour
-from controlplane.domain.environments import Deployment, Direction
+from controlplane.domain.ensembles import conflicts
+from controlplane.domain.environments import Direction
 from controlplane.domain.policies import Policy
 from controlplane.domain.times import format_instant
 from controlplane.services.deployments import base_content
 from controlplane.services.planning import Draft
+from controlplane.storage.neighbours import neighbours
 from controlplane.storage.unit_of_work import UnitOfWork
 
 
@@ -71,26 +72,17 @@ def situation(unit: UnitOfWork, request: ChangeRequest, plan: Plan, now: datetim
         voters=voters,
         rolled_back=unit.changes.rolled_back_digests(request.environment, request.model),
         now=now,
-        neighbours=_neighbours(unit, deployment) if request.state is ChangeState.OPEN else (),
+        neighbours=(
+            neighbours(unit.session, request.environment, request.model) if request.state is ChangeState.OPEN else ()
+        ),
     )
-
-
-def _neighbours(unit: UnitOfWork, own: Deployment) -> tuple[Neighbour, ...]:
-    found = []
-    for other in unit.environments.deployments(own.environment):
-        if other.model == own.model:
-            continue
-        active = other.active_change
-        goal = None if active is None else unit.changes.plan(unit.changes.get(active)).desired
-        found.append(Neighbour(other.model, base_content(unit, other), active, goal))
-    return tuple(found)
 
 
 def asides(
     unit: UnitOfWork, draft: Draft, policy: Policy, environment: str, model: str, *, but: int, now: datetime
 ) -> tuple[str, ...]:
-    """What whoever proposes should know besides the plan: who else wishes the same, and that a freeze does not hold a
-    rollback. `but` is the change itself."""
+    """What whoever proposes should know besides the plan: who else wishes the same, that a freeze does not hold a
+    rollback, and what going back means for ensembles. `but` is the change itself."""
     wish = (draft.kind, draft.base_revision, draft.desired.digest)
     found = []
     for other in unit.changes.list(environment=environment, model=model, state=ChangeState.OPEN):
@@ -99,6 +91,10 @@ def asides(
         plan = unit.changes.plan(other)
         if (plan.kind, plan.base_revision, plan.desired.digest) == wish:
             found.append(f"change {other.id} by {other.author}, still open, proposes the same: one of them is enough")
+    if draft.kind is not ChangeKind.CHANGE:  # a change is blocked by them
+        found += [
+            clash.message for clash in conflicts(model, draft.desired, neighbours(unit.session, environment, model))
+        ]
     if draft.kind is ChangeKind.ROLLBACK:
         found += [
             f"freeze window {window.name!r} is on until {format_instant(window.ends_at)}: rollbacks are exempt"
