@@ -57,7 +57,7 @@ class Desired:
 
     `serving` are the manifests of the versions that the config loads; `retained` those of other accepted revisions,
     whose directories may stay on disk as rollback points; `beside` are the files beside the config. `outgrown` are those of
-    the retained ones that are older than what the policy keeps: they are no drift, and leave with the next change.
+    the retained ones that are older than what the policy keeps: they are no drift, and no change waits for them to leave.
     """
 
     config: JsonObject | None
@@ -96,7 +96,7 @@ def converge(observed: Observed, desired: Desired) -> tuple[Step, ...]:
     """
     if desired.config is None:
         return _remove(observed)
-    steps = [*_files(observed, desired), *_outgrown(observed, desired)]
+    steps = _files(observed, desired)
     if steps:
         return (*steps, Step(Effect.LOAD, "files changed"))
     return _memory(observed, desired)
@@ -105,6 +105,13 @@ def converge(observed: Observed, desired: Desired) -> tuple[Step, ...]:
 def file_differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
     """In words, how the files differ from what is desired: bytes or config, not what is loaded."""
     return tuple(step.because for step in _files(observed, desired) if step.because != _IN_THE_WAY)
+
+
+def outgrown(observed: Observed, desired: Desired) -> tuple[Step, ...]:
+    """What may leave the repository when nothing else is to do."""
+    there = sorted((observed.files.versions.keys() & desired.outgrown) - desired.serving.keys())
+    because = "version {} is older than the revisions that the policy keeps"
+    return tuple(Step(Effect.REMOVE_VERSION, because.format(number), number) for number in there)
 
 
 def differences(observed: Observed, desired: Desired) -> tuple[str, ...]:
@@ -233,12 +240,6 @@ def _files(observed: Observed, desired: Desired) -> list[Step]:
     if observed.config != desired.config:
         steps.append(Step(Effect.WRITE_CONFIG, "config.pbtxt differs"))
     return steps
-
-
-def _outgrown(observed: Observed, desired: Desired) -> list[Step]:
-    there = sorted((observed.files.versions.keys() & desired.outgrown) - desired.serving.keys())
-    because = "version {} is older than the revisions that the policy keeps"
-    return [Step(Effect.REMOVE_VERSION, because.format(number), number) for number in there]
 
 
 def _changed(there: Manifest, wanted: Manifest) -> list[str]:

@@ -168,12 +168,12 @@ class Engine:
         desired: Desired,
         *,
         stale: Collection[Backend] = (),
-        fact: AuditFact | None = None,
+        fact: Callable[[], AuditFact | None] | None = None,
     ) -> None:
         """One effect: journalled before, fenced while, journalled after.
 
         `stale` are the backend processes that a load replaces: those that hang are killed, as they never drain. `fact`
-        goes into the audit log in the transaction that journals the end.
+        looks at what was done, and what it says goes into the audit log in the transaction that journals the end.
         """
         model = work.lease.model
         if step.effect in _WAIT_FOR_LOADS and self._load_unresolved(target, model):
@@ -181,6 +181,7 @@ class Engine:
         entry = self._start(work, target, step)
         name = f"{work.direction.value} {step.effect.value}"
         newest_ns: int | None = None
+        said: AuditFact | None = None
         try:
             self._boundary(f"before {name}")
             with self._fenced(work, target):
@@ -190,6 +191,8 @@ class Engine:
                 if stale and target.keeper is not None:
                     target.keeper.kill_stale(stale)
             self._boundary(f"after {name}")
+            if fact is not None:
+                said = fact()
         except ControlPlaneError as error:
             with self._storage.write() as unit:
                 unit.changes.finish(entry, self._clock.now(), error)
@@ -199,8 +202,12 @@ class Engine:
             unit.changes.finish(entry, self._clock.now())
             if step.effect in (Effect.LOAD, Effect.REMOVE_MODEL, Effect.KILL_SERVER):
                 unit.environments.set_loaded_ns(target.spec.name, model, newest_ns, self._clock.now())
-            if fact is not None:
-                unit.audit.append(fact)
+            if said is not None:
+                unit.audit.append(said)
+
+    def missing_blobs(self, manifest: Manifest) -> list[str]:
+        """Paths whose bytes the artifact store does not have: what lies in a repository may be the last copy."""
+        return [entry.path for entry in manifest.files if not self._artifacts.has(entry.sha256)]
 
     @contextmanager
     def _fenced(self, work: Work, target: Target) -> Iterator[None]:

@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterable
 
 from controlplane.domain.access import SYSTEM
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
 from controlplane.domain.catalog import Version
-from controlplane.domain.converge import Desired, Effect, Observed, Step, differences, file_differences
+from controlplane.domain.converge import Desired, Effect, Observed, Step, differences, file_differences, outgrown
 from controlplane.domain.environments import Deployment, Direction, ProofStatus
-from controlplane.errors import ControlPlaneError, LeaseLost
+from controlplane.domain.servers import VersionState
+from controlplane.errors import ControlPlaneError, LeaseLost, LoadUnknown
 from controlplane.services.deployments import base_content
 from controlplane.services.drift import audit_drift, unobserved
 from controlplane.services.engine import Engine, Work
@@ -20,6 +23,8 @@ from controlplane.storage.database import DatabaseFailed
 from controlplane.storage.unit_of_work import Storage
 
 _log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 3600.0
 
 
 class Watcher:
@@ -32,6 +37,7 @@ class Watcher:
         self._verifier = verifier
         self._connect = connect
         self._clock = clock
+        self._kept: dict[tuple[str, str, int], float] = {}  # directories that could not leave, until when they stay
 
     def watch(self, lease: Lease) -> None:
         """One look at every server of the deployment; heals or reports, and says when it looked."""
@@ -68,7 +74,7 @@ class Watcher:
             return list(differences(observed, desired))
         if not frozenset(desired.serving) <= observed.ready:
             if any(v.state == "LOADING" for v in observed.versions):
-                return []
+                return _unserved(observed.versions, desired)
             return self._heal(work, target, desired, observed, "accepted content was not served")
         if differences(observed, desired):
             return list(differences(observed, desired))
@@ -77,7 +83,10 @@ class Watcher:
         if broken_off:
             # Its worker died before it could say so in the log, and may have left a hung backend process behind.
             return self._heal(work, target, desired, observed, "an earlier healing broke off")
-        return self._ask(work, target, desired, observed, versions)
+        drift = self._ask(work, target, desired, observed, versions)
+        if not drift:
+            self._tidy(work, target, desired, observed)
+        return drift
 
     def _ask(
         self, work: Work, target: Target, desired: Desired, observed: Observed, versions: tuple[Version, ...]
@@ -96,21 +105,55 @@ class Watcher:
         return []
 
     def _heal(self, work: Work, target: Target, desired: Desired, observed: Observed, why: str) -> list[str]:
-        """Load the accepted bytes again; a full reload where the server believes that it serves them."""
+        """Load the accepted bytes again; a full reload where the server believes that it serves them, or answers that it
+        loaded them and does not serve them."""
         model = work.lease.model
         before = () if target.keeper is None else target.keeper.backends(model)
         details: dict[str, Json] = {"server": target.spec.name, "why": why}
         subjects = {"environment": work.lease.environment, "model": model}
-        fact = AuditFact(SYSTEM, Action.DEPLOYMENT_HEALED, subjects, details)
+        unserved: list[str] = []
+
+        def shown() -> AuditFact | None:
+            try:
+                unserved[:] = _unserved(target.server.versions(model), desired)
+            except ControlPlaneError as error:  # the next watch heals again, and says so
+                raise LoadUnknown(f"nobody could see what the load did: {error.message}") from error
+            return None if unserved else AuditFact(SYSTEM, Action.DEPLOYMENT_HEALED, subjects, details)
+
         try:
-            if observed.ready:
-                self._engine.effect(work, target, Step(Effect.TOUCH, why), desired)
-            self._engine.effect(work, target, Step(Effect.LOAD, why), desired, stale=before, fact=fact)
+            for touch in (True,) if observed.ready else (False, True):
+                if touch:
+                    self._engine.effect(work, target, Step(Effect.TOUCH, why), desired)
+                self._engine.effect(work, target, Step(Effect.LOAD, why), desired, stale=before, fact=shown)
+                if not unserved:
+                    break
         except LeaseLost:
             raise
         except ControlPlaneError as error:
             return [f"not served, and healing failed: {error.message}"]
-        return []
+        return unserved
+
+    def _tidy(self, work: Work, target: Target, desired: Desired, observed: Observed) -> None:
+        """Remove one directory that has been outgrown: at most one a look, as a change may be waiting for the lease. That
+        it cannot leave harms nobody, so it is tried again much later, or by the next worker."""
+        for step in outgrown(observed, desired):
+            assert step.version is not None
+            place = (target.spec.name, work.lease.model, step.version)
+            if time.monotonic() < self._kept.get(place, 0.0):
+                continue
+            try:
+                if missing := self._engine.missing_blobs(desired.retained[step.version]):
+                    reason = f"the artifact store lacks {', '.join(missing)}: this may be the last copy"
+                else:
+                    self._engine.effect(work, target, step, desired)
+                    return
+            except LeaseLost:
+                raise
+            except (ControlPlaneError, OSError) as error:
+                reason = str(error)
+            self._kept[place] = time.monotonic() + _AGAIN_SECONDS
+            extra = {"server": target.spec.name, "model": work.lease.model, "version": step.version, "reason": reason}
+            _log.warning("a version directory that only old revisions have stays", extra=extra)
 
     def _report(self, lease: Lease, deployment: Deployment, drift: list[str]) -> None:
         with self._storage.write() as unit:
@@ -118,3 +161,18 @@ class Watcher:
                 lease.environment, lease.model, lease.token, drift=drift, watched_at=self._clock.now()
             )
             audit_drift(unit, deployment, drift)
+
+
+def _unserved(versions: Iterable[VersionState], desired: Desired) -> list[str]:
+    """In words, which of the versions that should serve do not."""
+    states = {version.number: version.state for version in versions}
+    found = []
+    for number in sorted(desired.serving):
+        match states.get(number):
+            case "READY":
+                pass
+            case "LOADING":
+                found.append(f"not served: version {number} is still loading")
+            case _:
+                found.append(f"not served: version {number}")
+    return found

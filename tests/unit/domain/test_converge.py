@@ -16,6 +16,7 @@ from controlplane.domain.converge import (
     converge,
     differences,
     lies_there,
+    outgrown,
     unmanaged,
 )
 from controlplane.domain.servers import ModelFiles, VersionState
@@ -77,13 +78,13 @@ def test_files_beside_the_config_are_written_whole(there: Manifest, wanted: Mani
     assert unmanaged(files(beside=there), desired, {1: ONE})[0].startswith("beside the config, and not as the change")
 
 
-def test_outgrown_versions_leave_with_the_next_change_and_are_no_drift() -> None:
+def test_no_change_waits_for_outgrown_versions_to_leave_and_they_are_no_drift() -> None:
     desired = replace(DESIRED, retained={1: ONE, 2: TWO}, outgrown=frozenset({1, 2}))
     there = files(versions={1: ONE, 2: TWO})
     assert differences(there, desired) == ()
-    assert converge(there, desired) == (
+    assert converge(there, desired) == ()
+    assert outgrown(there, desired) == (
         Step(Effect.REMOVE_VERSION, "version 2 is older than the revisions that the policy keeps", 2),
-        Step(Effect.LOAD, "files changed"),
     )
 
 
