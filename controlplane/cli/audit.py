@@ -156,6 +156,7 @@ def _tree(report: VerificationReport) -> dict[str, object]:
         "intact": report.intact,
         "entries": report.size,
         "root": report.root.hex(),
+        "signed": report.signed,
         "covered": report.covered,
         "tail": report.tail,
         "checkpoints": report.checkpoints,
@@ -171,12 +172,17 @@ def _tree(report: VerificationReport) -> dict[str, object]:
 def _page(report: VerificationReport) -> None:
     verdict = "intact" if report.intact else "not intact"
     click.secho(f"the audit log is {verdict}", fg="green" if report.intact else "red", bold=True)
+    signed = f"the first {report.signed} entries"
+    if report.intact:
+        signed += f", by {report.checkpoints} checkpoints"
+    elif report.covered < report.signed:
+        signed += f"; still as they were signed: {f'the first {report.covered}' if report.covered else 'none'}"
     tail = f"the last {report.tail} entries: no checkpoint is over them" if report.tail else "nothing"
     facts(
         [
             ("entries", report.size),
             ("root", report.root.hex()),
-            ("signed", f"the first {report.covered} entries, by {report.checkpoints} checkpoints"),
+            ("signed", signed),
             ("unsigned", tail),
         ]
     )

@@ -46,11 +46,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """`covered` entries are vouched for by a checkpoint whose signature and root were checked; the others are the tail.
-    Warnings are odd and prove nothing: a clock that went back, a lost trigger."""
+    """The first `signed` entries are under a checkpoint whose signature was checked; the others are the tail. The first
+    `covered` of them are what was signed: all, in an intact log. Warnings are odd and prove nothing: a clock that went
+    back, a lost trigger."""
 
     size: int
     root: bytes
+    signed: int
     covered: int
     checkpoints: int
     findings: tuple[Finding, ...]
@@ -63,8 +65,8 @@ class VerificationReport:
 
     @property
     def tail(self) -> int:
-        """How many entries no checkpoint vouches for."""
-        return max(self.size - self.covered, 0)
+        """How many entries are under no checkpoint."""
+        return max(self.size - self.signed, 0)
 
 
 def misplaced(numbers: Sequence[tuple[int, int]]) -> Finding:
@@ -88,19 +90,32 @@ def misplaced(numbers: Sequence[tuple[int, int]]) -> Finding:
     )
 
 
-def excluded(*, size: int, covered: int, filed: int, one_owner: bool) -> str:
-    """What an intact log means, in words. `filed` entries are covered by a checkpoint kept outside the database."""
-    if covered == 0:
+def excluded(*, size: int, signed: int, covered: int, filed: int, cut: Finding | None, one_owner: bool) -> str:
+    """What the log means, intact or not, in words. `filed` entries are covered by a checkpoint kept outside the database;
+    `cut` is the finding that its end is missing."""
+    if signed == 0:
         return (
             "No signed checkpoint vouches for any entry: accidents are excluded, but whoever can write the database may "
             "have rewritten all of it."
         )
-    parts = [f"Entries 0 to {covered - 1} are as they were signed: nobody without the signing key has altered them."]
-    if filed:
+    parts = []
+    if covered:
+        parts.append(
+            f"Entries 0 to {covered - 1} are as they were signed: nobody without the signing key has altered them."
+        )
+    broken = min(signed, size)
+    if covered < broken:
+        parts.append(
+            f"Entries {covered} to {broken - 1} were signed too, and are no longer what was signed: no signature vouches "
+            "for them any more."
+        )
+    if cut is not None:
+        parts.append(f"Entries {cut.first} to {cut.last} were recorded and are cut off.")
+    elif filed:
         parts.append(
             f"The checkpoint files, which are not in the database, show that none of the first {filed} was cut off."
         )
-    else:
+    elif covered == broken:
         parts.append(
             "No checkpoint outside the database was compared: whoever can write it may have cut the log back to an "
             "earlier checkpoint."
@@ -110,9 +125,9 @@ def excluded(*, size: int, covered: int, filed: int, one_owner: bool) -> str:
             "Here the database, the key and the checkpoint files have one owner, whom this does not exclude: only the "
             "checkpoints that clients have pinned do."
         )
-    if size > covered:
+    if size > signed:
         parts.append(
-            f"Entries {covered} to {size - 1} are under no checkpoint yet: whoever can write the database could have "
+            f"Entries {signed} to {size - 1} are under no checkpoint yet: whoever can write the database could have "
             "altered them."
         )
     return " ".join(parts)

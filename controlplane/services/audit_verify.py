@@ -49,14 +49,17 @@ def verify(
     )
     covered = min([covered, *(found.first for found in findings if found.kind is not Tampering.FORGED_CHECKPOINT)])
     filed = max((size for size, _ in files if size <= covered), default=0)
+    signed = max(vouched.sizes(), default=0)
+    cut = next((found for found in findings if found.kind is Tampering.TAIL_CUT), None)
     return VerificationReport(
         size=walk.size,
         root=walk.tree.root(),
+        signed=signed,
         covered=covered,
         checkpoints=vouched.matched,
         findings=tuple(findings),
         warnings=tuple(warnings),
-        excludes=excluded(size=walk.size, covered=covered, filed=filed, one_owner=one_owner),
+        excludes=excluded(size=walk.size, signed=signed, covered=covered, filed=filed, cut=cut, one_owner=one_owner),
     )
 
 

@@ -242,6 +242,29 @@ def test_tampering_is_named_with_its_place(
     assert report.findings[0].attacker
 
 
+def test_what_was_signed_and_altered_is_not_called_unsigned(log: Log) -> None:
+    forgery = Forgery(log.database)
+    edit_text(forgery)
+    forgery.put()
+    report = log.verify()
+    assert (report.signed, report.covered, report.tail) == (11, 4, 2)
+    assert report.excludes == (
+        "Entries 0 to 3 are as they were signed: nobody without the signing key has altered them. Entries 4 to 10 were "
+        "signed too, and are no longer what was signed: no signature vouches for them any more. Entries 11 to 12 are "
+        "under no checkpoint yet: whoever can write the database could have altered them."
+    )
+
+
+def test_a_log_that_was_cut_is_not_said_to_be_whole(log: Log) -> None:
+    forgery = Forgery(log.database)
+    cut_the_tail_and_its_checkpoint(forgery)
+    forgery.put()
+    excludes = log.verify().excludes
+    assert "Entries 9 to 10 were recorded and are cut off." in excludes
+    assert "was cut off" not in excludes
+    assert "under no checkpoint" not in excludes
+
+
 def test_an_untouched_log_taken_out_and_put_back_is_intact(log: Log) -> None:
     Forgery(log.database).put()
     assert log.verify().intact
