@@ -1,6 +1,7 @@
 # Immutable bytes: a manifest of paths and digests, itself named by a digest.
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,6 +12,7 @@ from controlplane.errors import ArtifactInvalid
 CONFIG = "config.pbtxt"
 BYTECODE = "__pycache__"
 """No file of any version lies in a directory of this name."""
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,15 @@ class Manifest:
         paths = [entry.path for entry in self.files]
         if paths != sorted(set(paths)):
             raise ArtifactInvalid("the paths of a manifest are sorted and different from each other")
+        known = set(paths)
+        for entry in self.files:
+            check_digest(entry.sha256)
+            if entry.size < 0:
+                raise ArtifactInvalid(f"{entry.path!r} cannot have {entry.size} bytes")
         for path in paths:
+            folder = next((str(parent) for parent in PurePosixPath(path).parents if str(parent) in known), None)
+            if folder is not None:
+                raise ArtifactInvalid(f"{folder!r} is a file and also the directory of {path!r}")
             for part in PurePosixPath(path).parts:
                 check_name(part, "file")
                 if part == BYTECODE:
@@ -59,6 +69,13 @@ class Manifest:
         if not isinstance(files, list):
             raise ArtifactInvalid("a manifest has a list of files")
         return cls(tuple(FileEntry(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in files))
+
+
+def check_digest(sha256: str) -> str:
+    """Return `sha256`, or raise ArtifactInvalid."""
+    if _SHA256.fullmatch(sha256) is None:
+        raise ArtifactInvalid(f"{sha256[:80]!r} is not a digest", hint="a digest is sha256: and 64 hexadecimal digits")
+    return sha256
 
 
 NO_FILES = Manifest(())

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from controlplane.domain.access import Permission, Principal
-from controlplane.domain.artifacts import Manifest
+from controlplane.domain.artifacts import Manifest, check_digest
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.catalog import Model, Objective, Version
@@ -100,10 +100,10 @@ class CatalogService:
             _remove_remnants(self._staging)
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._staging) as name:
             held = _Held(self._artifacts, Path(name))
-            held.fetch(wish.manifest, _FILES)
-            if wish.samples is not None:
-                held.copy(wish.samples, _SAMPLES)
             try:
+                held.fetch(wish.manifest, _FILES)
+                if wish.samples is not None:
+                    held.copy(wish.samples, _SAMPLES)
                 recorded = self._record(principal, wish, self._inspected(principal, wish, held))
                 # A registration that failed may have discarded a blob of ours a moment before our row was there.
                 held.restore(blobs_of(recorded))
@@ -252,7 +252,8 @@ class CatalogService:
             details: JsonObject = {"blobs": list(pruning.blobs), "size": str(pruning.size)}
             with self._storage.write() as unit:
                 unit.audit.append(AuditFact(principal.actor, Action.CATALOG_PRUNED, {}, details))
-            self._artifacts.sweep(self._needed, older_than=older_than, dry_run=False)
+            deleted = self._artifacts.sweep(self._needed, older_than=older_than, dry_run=False)
+            return Pruning(tuple(sorted(deleted)), sum(deleted.values()), applied=True)
         return pruning
 
 
@@ -269,8 +270,8 @@ class _Held:
         """Raises NotFound for a blob that was never uploaded."""
         directory = self.directory / name
         directory.mkdir()
-        self._artifacts.fetch(manifest, directory)
         self.blobs.update(entry.sha256 for entry in manifest.files)
+        self._artifacts.fetch(manifest, directory)
         self._files.update({entry.sha256: directory / entry.path for entry in manifest.files})
 
     def copy(self, sha256: str, name: str) -> None:
@@ -300,6 +301,8 @@ def _check(wish: Registration) -> None:
         check_version(wish.number)
     if not wish.manifest.files and "ensemble_scheduling" not in (wish.config or {}):
         raise ArtifactInvalid("a version needs at least one file", hint="only an ensemble's version has none")
+    if wish.samples is not None:
+        check_digest(wish.samples)
     check_text(wish.owner or "", "owner", 100)
     check_text(wish.source, "source", 2000)
     check_text(wish.description or "", "description", 10_000, lines=True)
