@@ -51,7 +51,9 @@ class BlobService:
 
     def status(self, principal: Principal, sha256: str) -> Upload:
         self._access.require(principal, Permission.MODEL_REGISTER)
-        if self._store.has(_checked(sha256)):
+        if (
+            self._store.touch(_checked(sha256)) is not None
+        ):  # the sender leaves it out: it stays for as long as a new one
             return Upload(complete=True, offset=0)
         part = self._part(sha256)
         return Upload(complete=False, offset=part.stat().st_size if part.exists() else 0)
@@ -70,12 +72,18 @@ class BlobService:
         return self._gather(sha256, chunks, piece)
 
     def manifest(self, files: Iterable[FileEntry]) -> Manifest:
-        """Of files whose bytes are here. Raises NotFound for bytes that were never uploaded."""
+        """Of files whose bytes are here, and stay for a day. Raises NotFound for bytes that were never uploaded, and
+        ArtifactInvalid for a size that is not theirs."""
         found = Manifest(tuple(sorted(files, key=lambda file: file.path)))
         for file in found.files:
-            if not self._store.has(_checked(file.sha256)):
+            size = self._store.touch(file.sha256)
+            if size is None:
                 raise NotFound(
                     f"the artifact store holds no blob {file.sha256} for {file.path!r}", hint="upload it again"
+                )
+            if size != file.size:
+                raise ArtifactInvalid(
+                    f"{file.path} has {size} bytes, the manifest says {file.size}", hint="write the size of the file"
                 )
         return found
 

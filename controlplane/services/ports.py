@@ -40,6 +40,10 @@ class ArtifactStore(Protocol):
 
     def has(self, sha256: str) -> bool: ...
 
+    def touch(self, sha256: str) -> int | None:
+        """The size of a blob whose time is as of now renewed, so that no sweep takes it; None when it is not here."""
+        ...
+
     def read(self, sha256: str) -> Iterator[bytes]:
         """Chunks of a blob, verified as they pass: raises ArtifactCorrupt after the last chunk of altered bytes, and
         NotFound for an unknown digest."""
@@ -57,7 +61,8 @@ class ArtifactStore(Protocol):
         self, needed: Callable[[Collection[str]], Collection[str]], *, older_than: datetime, dry_run: bool = False
     ) -> dict[str, int]:
         """The same for every blob, and remnants of uploads, last written before `older_than`; the sizes of what was
-        deleted, or would be. Adding a blob again renews its time."""
+        deleted, or would be. Adding a blob again or touching it renews its time, and what is renewed while the sweep
+        goes on stays."""
         ...
 
     def fetch(self, manifest: Manifest, directory: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import stat
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,7 +18,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
-from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.artifacts import FileEntry, Manifest, check_digest
 from controlplane.domain.names import check_name
 from controlplane.errors import ArtifactCorrupt, ArtifactInvalid, NotFound
 
@@ -31,7 +30,6 @@ _TRASH = "trash"
 _BLOBS = "blobs/sha256"
 # Given digests, those that some version needs.
 Needed = Callable[[Collection[str]], Collection[str]]
-_SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 class ObjectArtifactStore:
@@ -72,6 +70,20 @@ class ObjectArtifactStore:
         except FileNotFoundError:
             return False
         return True
+
+    def touch(self, sha256: str) -> int | None:
+        key = _key(sha256)
+        try:
+            if self._root is not None:
+                os.utime(self._root / key)
+                # Looked at under its name after its time was renewed: who sets it aside from now on sees the new time.
+                return (self._root / key).stat().st_size
+            staged = f"{_STAGING}/{uuid.uuid4().hex}"
+            obstore.copy(self._store, key, staged)  # an object cannot be copied onto itself everywhere
+            obstore.rename(self._store, staged, key)
+            return obstore.head(self._store, key)["size"]
+        except FileNotFoundError:
+            return None
 
     def read(self, sha256: str) -> Iterator[bytes]:
         key = _key(sha256)
@@ -114,26 +126,48 @@ class ObjectArtifactStore:
             os.fsync(file.fileno())
 
     def discard(self, blobs: Collection[str], needed: Needed) -> list[str]:
-        for sha256 in sorted(set(blobs) - set(needed(blobs))):
-            self._move(_key(sha256), f"{_TRASH}/{_hex_of(sha256)}")
-        found = ["sha256:" + path.rsplit("/", 1)[-1] for path in self._paths(_TRASH, None)]
-        again = set(needed(found))
-        for sha256 in found:
-            trash = f"{_TRASH}/{_hex_of(sha256)}"
-            if sha256 in again:
-                self._move(trash, _key(sha256))
-            else:
-                self._delete(trash)
-        return sorted(set(found) - again)
+        self._set_aside(set(blobs) - set(needed(blobs)))
+        aside = self._aside()
+        return sorted(self._decide(aside, aside & set(blobs), needed))
 
     def sweep(self, needed: Needed, *, older_than: datetime, dry_run: bool = False) -> dict[str, int]:
-        old = {"sha256:" + path.rsplit("/", 1)[-1]: size for path, size in self._paths(_BLOBS, older_than).items()}
+        # Also what a process that was killed had set aside.
+        paths = {**self._paths(_TRASH, older_than), **self._paths(_BLOBS, older_than)}
+        old = {"sha256:" + path.rsplit("/", 1)[-1]: size for path, size in paths.items()}
         if dry_run:
             return {sha256: old[sha256] for sha256 in sorted(old.keys() - set(needed(old)))}
         for path in self._paths(_STAGING, older_than):
             self._delete(path)
         self._sweep_torn_uploads(older_than)
-        return {sha256: old.get(sha256, 0) for sha256 in self.discard(old, needed)}
+        garbage = old.keys() - set(needed(old))
+        self._set_aside(sha256 for sha256 in garbage if not self._renewed(_key(sha256), older_than))
+        aside = self._aside()
+        # Set aside, nothing is touched any more: now its time is final. A local rename keeps it; elsewhere a rename is a
+        # copy, whose time says nothing.
+        touched = {sha256 for sha256 in aside if self._root and self._renewed(_trash(sha256), older_than)}
+        return {sha256: old.get(sha256, 0) for sha256 in sorted(self._decide(aside, aside - touched, needed))}
+
+    def _renewed(self, key: str, older_than: datetime) -> bool:
+        try:
+            return bool(obstore.head(self._store, key)["last_modified"] >= older_than)
+        except FileNotFoundError:
+            return False
+
+    def _set_aside(self, blobs: Iterable[str]) -> None:
+        for sha256 in blobs:
+            self._move(_key(sha256), _trash(sha256))
+
+    def _aside(self) -> set[str]:
+        return {"sha256:" + path.rsplit("/", 1)[-1] for path in self._paths(_TRASH, None)}
+
+    def _decide(self, aside: set[str], deletable: set[str], needed: Needed) -> set[str]:
+        """Delete what is deletable and not needed, and return that; put the rest back, whoever set it aside."""
+        deleted = deletable - set(needed(aside))
+        for sha256 in deleted:
+            self._delete(_trash(sha256))
+        for sha256 in aside - deleted:
+            self._move(_trash(sha256), _key(sha256))
+        return deleted
 
     def _add(self, read: Callable[[], bytes], expected: str | None) -> tuple[str, int]:
         staged = f"{_STAGING}/{uuid.uuid4().hex}"
@@ -242,15 +276,16 @@ def _open_regular(source: Path) -> int:
 
 
 def _hex_of(sha256: str) -> str:
-    match = _SHA256.fullmatch(sha256)
-    if match is None:
-        raise ArtifactInvalid(f"{sha256[:80]!r} is not a digest", hint="a digest is sha256: and 64 hexadecimal digits")
-    return match[1]
+    return check_digest(sha256).removeprefix("sha256:")
 
 
 def _key(sha256: str) -> str:
     digits = _hex_of(sha256)
     return f"{_BLOBS}/{digits[:2]}/{digits}"
+
+
+def _trash(sha256: str) -> str:
+    return f"{_TRASH}/{_hex_of(sha256)}"
 
 
 def _sync_directory(directory: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -178,6 +179,49 @@ def test_a_sweep_removes_what_is_old_and_not_needed(local: ObjectArtifactStore, 
     assert files_below(tmp_path / "store") == before
     assert local.sweep(lambda _: {kept}, older_than=later) == {ABC: 3}
     assert files_below(tmp_path / "store") == ["blobs/sha256/" + kept[7:9] + "/" + kept[7:]]
+
+
+def test_a_blob_that_is_touched_while_a_sweep_goes_on_stays(store: ObjectArtifactStore) -> None:
+    store.add_stream([b"abc"])
+    time.sleep(0.05)  # a file's time is that of the last tick
+    older_than = datetime.now(UTC)
+    time.sleep(0.05)
+
+    def nobody(_: Collection[str]) -> set[str]:
+        store.touch(ABC)
+        return set()
+
+    assert store.sweep(nobody, older_than=older_than) == {}
+    assert b"".join(store.read(ABC)) == b"abc"
+
+
+def test_a_touch_tells_the_size_and_of_an_unknown_blob_nothing(store: ObjectArtifactStore) -> None:
+    assert store.touch(ABC) is None
+    store.add_stream([b"abc"])
+    assert store.touch(ABC) == 3
+
+
+def test_what_a_touch_found_no_sweep_of_the_same_moment_takes(local: ObjectArtifactStore, tmp_path: Path) -> None:
+    blob = tmp_path / "store/blobs/sha256/ba" / ABC.removeprefix("sha256:")
+    older_than = datetime.now(UTC) - timedelta(hours=1)
+    outcomes = set()
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(300):
+            local.add_stream([b"abc"])
+            os.utime(blob, (1, 1))
+            sweeping = pool.submit(local.sweep, lambda _: set(), older_than=older_than)
+            touching = pool.submit(local.touch, ABC)
+            outcomes.add((touching.result(), bool(sweeping.result()), local.has(ABC)))
+    assert outcomes <= {(3, False, True), (None, True, False), (None, False, True)}
+
+
+def test_a_discarding_takes_nothing_that_another_had_set_aside(local: ObjectArtifactStore, tmp_path: Path) -> None:
+    kept, _ = local.add_stream([b"kept"])
+    local.add_stream([b"abc"])
+    trash = _made(tmp_path / "store/trash") / kept[7:]
+    (tmp_path / "store/blobs/sha256" / kept[7:9] / kept[7:]).rename(trash)
+    assert local.discard({ABC}, lambda _: set()) == [ABC]
+    assert local.has(kept)
 
 
 def test_a_discarded_blob_is_gone_and_discarding_it_twice_is_harmless(store: ObjectArtifactStore) -> None:
