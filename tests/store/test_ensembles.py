@@ -152,10 +152,15 @@ def test_neither_rollback_nor_reconcile_preempts_the_change_of_an_ensemble(house
     assert (undone.needed, undone.request.state) == (0, ChangeState.APPLYING)
 
 
-def test_an_ensemble_does_not_roll_back_while_its_member_changes(house: House) -> None:
+def test_an_ensemble_neither_rolls_back_nor_is_reconciled_while_its_member_changes(house: House) -> None:
     house.deploy(1)
-    serve(house, pipe(house))
+    serve(house, pipe(house, 1))
+    free = house.changes.propose(house["olga"], Proposal(ENV, "pipe", "a reason", config=config(MODEL, -1)))
+    house.approve(free, "anna")
+    serve(house, free)
     house.apply(member(house, 2))
+    with pytest.raises(ChangeBlocked, match=f"roll that back first: tritonctl rollback {MODEL} "):
+        house.changes.rollback(house["olga"], ENV, "pipe", to=1, reason="it is slow")
     reconcile = house.changes.propose(house["olga"], Proposal(ENV, "pipe", "a reason", reconcile=True))
     house.approve(reconcile, "anna")
     assert house.blocked(reconcile) == ["active"]
