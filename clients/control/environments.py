@@ -13,6 +13,7 @@ from clients.control.types import (
     Page,
     Revision,
     Server,
+    ServerChanges,
 )
 
 
@@ -29,6 +30,9 @@ class EnvironmentsRoom:
     def get(self, name: str) -> Environment:
         return decode(Environment, self._connection.get(f"/v1/environments/{segment(name)}"))
 
+    def remove(self, name: str) -> None:
+        self._connection.delete(f"/v1/environments/{segment(name)}")
+
     def set_policy(self, name: str, clauses: JsonObject, *, expected_number: int | None = None) -> Environment:
         """Replace the named clauses; with `expected_number` only while the policy still has it."""
         headers = {} if expected_number is None else {"If-Match": f'"{expected_number}"'}
@@ -39,6 +43,15 @@ class EnvironmentsRoom:
 
     def servers(self, environment: str) -> Page[Server]:
         return self._connection.page(Server, f"/v1/environments/{segment(environment)}/servers")
+
+    def server(self, environment: str, name: str) -> Server:
+        return decode(Server, self._connection.get(_server(environment, name)))
+
+    def change_server(self, environment: str, name: str, changes: ServerChanges) -> Server:
+        return decode(Server, self._connection.patch(_server(environment, name), changes))
+
+    def remove_server(self, environment: str, name: str) -> None:
+        self._connection.delete(_server(environment, name))
 
     def deployments(self, environment: str) -> Page[Deployment]:
         return self._connection.page(Deployment, f"/v1/environments/{segment(environment)}/deployments")
@@ -56,6 +69,10 @@ class EnvironmentsRoom:
     def revision_diff(self, environment: str, model: str, before: int, after: int) -> ConfigDiff:
         path = f"{_deployment(environment, model)}/revisions/{after}/diff"
         return decode(ConfigDiff, self._connection.get(path, base=before))
+
+
+def _server(environment: str, name: str) -> str:
+    return f"/v1/environments/{segment(environment)}/servers/{segment(name)}"
 
 
 def _deployment(environment: str, model: str) -> str:

@@ -77,6 +77,9 @@ class Connection:
         answer = self.request("PUT", path, json=_tree(body), headers=headers or {})
         return answer.json() if answer.content else None
 
+    def patch(self, path: str, body: object) -> Any:
+        return self.request("PATCH", path, json=_tree(body)).json()
+
     def delete(self, path: str) -> Any:
         answer = self.request("DELETE", path)
         return answer.json() if answer.content else None

@@ -1,6 +1,7 @@
 # Environments, servers, deployments and revisions.
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import Header, Response
@@ -27,6 +28,11 @@ def show_environment(env: str, caller: Caller, rooms: Rooms, response: Response)
     found = rooms.environments.get(caller, env)
     response.headers["ETag"] = f'"{found.policy_number}"'
     return _environment(found)
+
+
+def remove_environment(env: str, caller: Caller, rooms: Rooms) -> None:
+    """While it has no server, nothing deployed and no open change. Its history stays; creating it again brings it back."""
+    rooms.environments.remove(caller, env)
 
 
 def set_policy(
@@ -62,6 +68,34 @@ def add_server(env: str, body: types.NewServer, caller: Caller, rooms: Rooms) ->
     return wire.of(types.Server, spec, state="unknown", watched_at=None)
 
 
+def show_server(env: str, name: str, caller: Caller, rooms: Rooms, response: Response) -> types.Server:
+    """The ETag changes with every change of it."""
+    return _tagged(rooms.environments.server(caller, env, name), response)
+
+
+def change_server(
+    *,
+    env: str,
+    name: str,
+    body: types.ServerChanges,
+    caller: Caller,
+    rooms: Rooms,
+    response: Response,
+    if_match: Annotated[str | None, Header()] = None,
+) -> types.Server:
+    """Sets the fields that are named, to nothing where they are empty. With If-Match, only while the server is still
+    the one of that ETag. The repository stays while anything is deployed from it or a change is open."""
+    changes = {field: value for field, value in asdict(body).items() if value is not None}
+    expected = None if if_match is None or if_match.strip() == "*" else if_match.strip().strip('"')
+    changed = rooms.environments.change_server(caller, env, name, changes, expected_digest=expected)
+    return _tagged(changed, response)
+
+
+def remove_server(env: str, name: str, caller: Caller, rooms: Rooms) -> None:
+    """While nothing is deployed there and no change is open. The server itself and its repository are not touched."""
+    rooms.environments.remove_server(caller, env, name)
+
+
 def list_servers(env: str, caller: Caller, rooms: Rooms) -> types.Page[types.Server]:
     return types.Page(tuple(_server(view) for view in rooms.environments.servers(caller, env)))
 
@@ -81,6 +115,11 @@ def list_revisions(env: str, model: str, caller: Caller, rooms: Rooms) -> types.
 
 def show_revision(env: str, model: str, number: int, caller: Caller, rooms: Rooms) -> types.Revision:
     return _revision(rooms.environments.revision(caller, env, model, number))
+
+
+def _tagged(view: ServerView, response: Response) -> types.Server:
+    response.headers["ETag"] = f'"{view.spec.digest}"'
+    return _server(view)
 
 
 def _server(view: ServerView) -> types.Server:

@@ -41,7 +41,7 @@ class Route:
 
 
 def add(app: FastAPI, route: Route) -> None:
-    takes_body = route.method in {"POST", "PUT"}
+    takes_body = route.method in {"POST", "PUT", "PATCH"}
     errors = (*_ALWAYS, InvalidInput, *((TooLarge,) if takes_body else ()), *route.errors)
     if route.creates:
         errors = (*errors, IdempotencyMismatch)

@@ -23,6 +23,7 @@ from controlplane.errors import (
 
 _PRINCIPAL = "/v1/principals/{name}"
 _ENVIRONMENT = "/v1/environments/{env}"
+_SERVER = "/v1/environments/{env}/servers/{name}"
 _DEPLOYMENT = "/v1/environments/{env}/deployments/{model}"
 _CHANGE = "/v1/changes/{change}"
 _PROPOSING = (NotFound, Conflict, ConfigInvalid, ConfigPathInvalid, NameInvalid)
@@ -163,6 +164,14 @@ _ENVIRONMENTS = (
     ),
     Route("GET", _ENVIRONMENT, Permission.ENVIRONMENT_READ, environments.show_environment, errors=(NotFound,)),
     Route(
+        "DELETE",
+        _ENVIRONMENT,
+        Permission.ENVIRONMENT_MANAGE,
+        environments.remove_environment,
+        status=204,
+        errors=(NotFound, Conflict),
+    ),
+    Route(
         "PUT",
         f"{_ENVIRONMENT}/policy",
         Permission.POLICY_SET,
@@ -178,6 +187,22 @@ _ENVIRONMENTS = (
         status=201,
         creates=True,
         errors=(NotFound, AlreadyExists, NameInvalid),
+    ),
+    Route("GET", _SERVER, Permission.ENVIRONMENT_READ, environments.show_server, errors=(NotFound,)),
+    Route(
+        "PATCH",
+        _SERVER,
+        Permission.SERVER_MANAGE,
+        environments.change_server,
+        errors=(NotFound, Conflict, PreconditionFailed),
+    ),
+    Route(
+        "DELETE",
+        _SERVER,
+        Permission.SERVER_MANAGE,
+        environments.remove_server,
+        status=204,
+        errors=(NotFound, Conflict),
     ),
     Route(
         "GET",

@@ -38,9 +38,11 @@ class Action(StrEnum):
     CATALOG_PRUNED = "catalog.pruned"
 
     ENVIRONMENT_CREATED = "environment.created"
+    ENVIRONMENT_REMOVED = "environment.removed"
     POLICY_SET = "policy.set"
     SERVER_ADDED = "server.added"
     SERVER_CHANGED = "server.changed"
+    SERVER_REMOVED = "server.removed"
 
     CHANGE_PROPOSED = "change.proposed"
     CHANGE_REPLANNED = "change.replanned"

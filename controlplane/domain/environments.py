@@ -93,6 +93,11 @@ class ServerSpec:
     tls_key: str | None
     created_at: datetime
 
+    @property
+    def digest(self) -> str:
+        """Another one whenever something of it is changed."""
+        return digest({name: str(getattr(self, name)) for name in self.__dataclass_fields__})
+
 
 class Direction(StrEnum):
     FORWARD = "forward"

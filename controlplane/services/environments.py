@@ -1,11 +1,9 @@
 # Use cases of environments, their servers, deployments and revisions.
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from controlplane.domain.access import Permission, Principal
 from controlplane.domain.audit import Action, AuditFact
@@ -13,9 +11,10 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.environments import NOTHING, UNOBSERVED, Deployment, Environment, Revision, ServerSpec
 from controlplane.domain.names import check_name
 from controlplane.domain.policies import Policy
-from controlplane.errors import InvalidInput, NotFound, PreconditionFailed
+from controlplane.errors import Conflict, NotFound, PreconditionFailed
 from controlplane.services.access import AccessService
 from controlplane.services.ports import Clock
+from controlplane.services.server_changes import changed, check_metrics_url, check_unused, normal, said_of
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
 
@@ -49,7 +48,7 @@ class EnvironmentService:
             check_name(name, "environment"), description, Policy.from_json(clauses), 1, self._clock.now()
         )
         with self._storage.write() as unit:
-            unit.environments.add(environment)
+            environment = unit.environments.add(environment)
             unit.audit.append(
                 AuditFact(
                     principal.actor,
@@ -68,7 +67,22 @@ class EnvironmentService:
     def get(self, principal: Principal, name: str) -> Environment:
         self._access.require(principal, Permission.ENVIRONMENT_READ)
         with self._storage.read() as unit:
-            return unit.environments.get(name)
+            return unit.environments.present(name)
+
+    def remove(self, principal: Principal, name: str) -> None:
+        """Of an environment without servers and open changes, and so without anything served. Its history stays, and
+        creating it again brings it back."""
+        self._access.require(principal, Permission.ENVIRONMENT_MANAGE)
+        with self._storage.write() as unit:
+            unit.environments.present(name, lock=True)
+            check_unused(unit, name, f"environment {name!r} cannot be removed")
+            for spec in unit.environments.servers(name):
+                raise Conflict(
+                    f"environment {name!r} cannot be removed: it has the server {spec.name!r}",
+                    hint=f"tritonctl server remove {spec.name} --env {name}",
+                )
+            unit.environments.remove(name, self._clock.now())
+            unit.audit.append(AuditFact(principal.actor, Action.ENVIRONMENT_REMOVED, {"environment": name}))
 
     def set_policy(
         self, principal: Principal, name: str, clauses: JsonObject, *, expected_number: int | None
@@ -76,7 +90,7 @@ class EnvironmentService:
         """Replace the clauses that are named and keep the others. `expected_number` guards against a lost update."""
         self._access.require(principal, Permission.POLICY_SET)
         with self._storage.write() as unit:
-            before = unit.environments.get(name)
+            before = unit.environments.present(name)
             if expected_number is not None and expected_number != before.policy_number:
                 raise PreconditionFailed(
                     f"the policy of {name!r} is at number {before.policy_number}, not {expected_number}",
@@ -111,8 +125,8 @@ class EnvironmentService:
         tls_key: str | None = None,
     ) -> ServerSpec:
         self._access.require(principal, Permission.SERVER_MANAGE)
-        repository = _normal(repository)
-        _check_metrics_url(metrics_url)
+        repository = normal(repository)
+        check_metrics_url(metrics_url)
         spec = ServerSpec(
             name=check_name(name, "server"),
             environment=environment,
@@ -144,13 +158,9 @@ class EnvironmentService:
     ) -> ServerSpec:
         """Where a server that we launched listens now. Nothing to do, and to audit, when it is there already."""
         self._access.require(principal, Permission.SERVER_MANAGE)
-        _check_metrics_url(metrics_url)
+        check_metrics_url(metrics_url)
         with self._storage.write() as unit:
-            before = next((spec for spec in unit.environments.servers(environment) if spec.name == name), None)
-            if before is None:
-                raise NotFound(
-                    f"{environment!r} has no server {name!r}", hint=f"tritonctl server list --env {environment}"
-                )
+            before = _server(unit, environment, name)
             if (before.address, before.metrics_url) == (address, metrics_url):
                 return before
             placed = replace(before, address=address, metrics_url=metrics_url)
@@ -165,13 +175,71 @@ class EnvironmentService:
             )
         return placed
 
+    def change_server(
+        self,
+        principal: Principal,
+        environment: str,
+        name: str,
+        changes: Mapping[str, str],
+        *,
+        expected_digest: str | None = None,
+    ) -> ServerView:
+        """Set the fields that are named, to nothing where the text is empty. `expected_digest` guards against a lost
+        update. Another address, key or log is how the same server is reached, which may change at any time; another
+        repository is other content, which may not while anything is served from it or on its way there."""
+        self._access.require(principal, Permission.SERVER_MANAGE)
+        with self._storage.write() as unit:
+            unit.environments.present(environment, lock=True)
+            before = _server(unit, environment, name)
+            if expected_digest not in (None, before.digest):
+                raise PreconditionFailed(
+                    f"server {name!r} was changed meanwhile",
+                    hint=f"look at it again: tritonctl server show {name} --env {environment}",
+                )
+            after = changed(before, changes)
+            if after != before:
+                if after.repository != before.repository:
+                    check_unused(unit, environment, f"the repository of {name!r} cannot change")
+                unit.environments.set_server(after)
+                unit.audit.append(
+                    AuditFact(
+                        principal.actor,
+                        Action.SERVER_CHANGED,
+                        {"environment": environment, "server": name},
+                        said_of(before, after),
+                    )
+                )
+            return _server_view(unit, after)
+
+    def remove_server(self, principal: Principal, environment: str, name: str) -> None:
+        """The row alone: the server and its repository stay as they are."""
+        self._access.require(principal, Permission.SERVER_MANAGE)
+        with self._storage.write() as unit:
+            unit.environments.present(environment, lock=True)
+            spec = _server(unit, environment, name)
+            check_unused(unit, environment, f"server {name!r} cannot be removed")
+            unit.environments.remove_server(name)
+            unit.audit.append(
+                AuditFact(
+                    principal.actor,
+                    Action.SERVER_REMOVED,
+                    {"environment": environment, "server": name},
+                    {"address": spec.address, "repository": spec.repository},
+                )
+            )
+
+    def server(self, principal: Principal, environment: str, name: str) -> ServerView:
+        self._access.require(principal, Permission.ENVIRONMENT_READ)
+        with self._storage.read() as unit:
+            unit.environments.get(environment)
+            return _server_view(unit, _server(unit, environment, name))
+
     def servers(self, principal: Principal, environment: str) -> tuple[ServerView, ...]:
         """From the rows: no server is asked."""
         self._access.require(principal, Permission.ENVIRONMENT_READ)
         with self._storage.read() as unit:
             unit.environments.get(environment)
-            state, watched_at = _last_look(unit.environments.deployments(environment))
-            return tuple(ServerView(spec, state, watched_at) for spec in unit.environments.servers(environment))
+            return tuple(_server_view(unit, spec) for spec in unit.environments.servers(environment))
 
     def deployments(self, principal: Principal, environment: str) -> tuple[DeploymentView, ...]:
         self._access.require(principal, Permission.ENVIRONMENT_READ)
@@ -200,6 +268,18 @@ class EnvironmentService:
             return unit.environments.revision(deployment.environment, deployment.model, number)
 
 
+def _server(unit: UnitOfWork, environment: str, name: str) -> ServerSpec:
+    spec = unit.environments.server(name)
+    if spec is None or spec.environment != environment:
+        where = f"list --env {environment}" if spec is None else f"show {name} --env {spec.environment}"
+        raise NotFound(f"there is no server {name!r} in {environment!r}", hint=f"tritonctl server {where}")
+    return spec
+
+
+def _server_view(unit: UnitOfWork, spec: ServerSpec) -> ServerView:
+    return ServerView(spec, *_last_look(unit.environments.deployments(spec.environment)))
+
+
 def _last_look(deployments: Sequence[Deployment]) -> tuple[str, datetime | None]:
     """At any of them: an environment has one server."""
     looks = [(d.watched_at, d.drift) for d in deployments if d.watched_at is not None]
@@ -207,21 +287,6 @@ def _last_look(deployments: Sequence[Deployment]) -> tuple[str, datetime | None]
         return "unknown", None
     watched_at, drift = max(looks)
     return next((words for words in drift if words.startswith(UNOBSERVED)), "reachable"), watched_at
-
-
-def _normal(repository: str) -> str:
-    """One spelling for each directory: two environments must not share one under two names."""
-    if not Path(repository).is_absolute() or ".." in Path(repository).parts:
-        raise InvalidInput(
-            f"the repository {repository!r} is not an absolute path without '..'",
-            hint="give the path as the worker sees it",
-        )
-    return "/" + os.path.normpath(repository).lstrip("/")
-
-
-def _check_metrics_url(url: str | None) -> None:
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise InvalidInput(f"{url!r} is not an http or https address", hint="such as http://triton:8002/metrics")
 
 
 def _existing(unit: UnitOfWork, environment: str, model: str) -> Deployment:

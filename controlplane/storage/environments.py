@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import ColumnElement, CursorResult, ForeignKeyConstraint, Index, String, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, ForeignKeyConstraint, String, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -20,37 +20,10 @@ from controlplane.domain.environments import (
     ServerSpec,
 )
 from controlplane.domain.policies import Policy
+from controlplane.domain.times import format_instant
 from controlplane.errors import AlreadyExists, Conflict, LeaseLost, NotFound
+from controlplane.storage.server_rows import EnvironmentRow, LoadRow, ServerRow
 from controlplane.storage.types import Base, CanonicalJson, UtcDateTime
-
-
-class EnvironmentRow(Base):
-    __tablename__ = "environments"
-    name: Mapped[str] = mapped_column(String(100), primary_key=True)
-    description: Mapped[str]
-    policy: Mapped[JsonObject] = mapped_column(CanonicalJson)
-    policy_number: Mapped[int]
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-
-
-class ServerRow(Base):
-    __tablename__ = "servers"
-    __table_args__ = (
-        ForeignKeyConstraint(["environment"], ["environments.name"]),
-        Index("uq_servers_repository", "repository", unique=True),
-    )
-    name: Mapped[str] = mapped_column(String(100), primary_key=True)
-    environment: Mapped[str] = mapped_column(String(100), index=True)
-    address: Mapped[str]
-    metrics_url: Mapped[str | None]
-    repository: Mapped[str]
-    admin_key: Mapped[str | None]
-    log_file: Mapped[str | None]
-    home: Mapped[str | None]
-    tls_ca: Mapped[str | None]
-    tls_certificate: Mapped[str | None]
-    tls_key: Mapped[str | None]
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class DeploymentRow(Base):
@@ -66,16 +39,6 @@ class DeploymentRow(Base):
     lease_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     drift: Mapped[list[str]] = mapped_column(CanonicalJson)
     watched_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-
-
-class LoadRow(Base):
-    """The last load of a model on a server that we saw succeed: the newest file time then, in nanoseconds as text."""
-
-    __tablename__ = "loads"
-    server: Mapped[str] = mapped_column(String(100), primary_key=True)
-    model: Mapped[str] = mapped_column(String(100), primary_key=True)
-    newest_ns: Mapped[str] = mapped_column(String(24))
-    loaded_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class RevisionRow(Base):
@@ -98,28 +61,51 @@ class EnvironmentStore:
 
     # environments and servers
 
-    def add(self, environment: Environment) -> None:
-        if self._session.get(EnvironmentRow, environment.name) is not None:
-            raise AlreadyExists(f"environment {environment.name!r} exists", hint="tritonctl environment list")
-        self._session.add(
-            EnvironmentRow(
-                name=environment.name,
-                description=environment.description,
-                policy=environment.policy.to_json(),
-                policy_number=environment.policy_number,
-                created_at=environment.created_at,
-            )
-        )
-        self._session.flush()
-
-    def get(self, name: str) -> Environment:
-        row = self._session.get(EnvironmentRow, name)
+    def add(self, environment: Environment) -> Environment:
+        """One that was removed comes back: its history is that of the name, and its policy's number goes on."""
+        name, number = environment.name, environment.policy_number
+        row = self._session.get(EnvironmentRow, name, populate_existing=True, with_for_update=True)
         if row is None:
-            raise _no_environment(name)
+            row = EnvironmentRow(name=name, created_at=environment.created_at)
+            self._session.add(row)
+        elif row.removed_at is None:
+            raise AlreadyExists(f"environment {name!r} exists", hint="tritonctl environment list")
+        else:
+            number = row.policy_number + 1
+        row.description, row.removed_at = environment.description, None
+        row.policy, row.policy_number = environment.policy.to_json(), number
+        self._session.flush()
         return _environment(row)
 
+    def get(self, name: str) -> Environment:
+        """Also one that was removed: changes and revisions are read by it."""
+        return _environment(self._row(name))
+
+    def present(self, name: str, *, lock: bool = False) -> Environment:
+        """One that was not removed. Locked, nothing is proposed, applied or added there until the transaction ends."""
+        row = self._row(name, lock=lock)
+        if row.removed_at is not None:
+            raise NotFound(
+                f"environment {name!r} was removed at {format_instant(row.removed_at)}",
+                hint=f"its history: tritonctl change list --env {name}; to have it again: tritonctl environment create {name}",
+            )
+        return _environment(row)
+
+    def _row(self, name: str, *, lock: bool = False) -> EnvironmentRow:
+        row = self._session.get(EnvironmentRow, name, populate_existing=True, with_for_update=lock or None)
+        if row is None:
+            raise NotFound(f"there is no environment {name!r}", hint="tritonctl environment list")
+        return row
+
+    def remove(self, name: str, now: datetime) -> None:
+        """Hide it. Changes, votes and revisions name it and are read with its policy, so the row stays."""
+        self._session.execute(update(EnvironmentRow).where(EnvironmentRow.name == name).values(removed_at=now))
+
     def all(self) -> tuple[Environment, ...]:
-        rows = self._session.scalars(select(EnvironmentRow).order_by(EnvironmentRow.name))
+        """Those that were not removed."""
+        rows = self._session.scalars(
+            select(EnvironmentRow).where(EnvironmentRow.removed_at.is_(None)).order_by(EnvironmentRow.name)
+        )
         return tuple(_environment(row) for row in rows)
 
     def set_policy(self, name: str, policy: Policy, number: int) -> None:
@@ -131,20 +117,45 @@ class EnvironmentStore:
 
     def add_server(self, spec: ServerSpec) -> None:
         """Of two at the same time for one environment the second waits, and then finds the first."""
-        if self._session.get(EnvironmentRow, spec.environment, populate_existing=True, with_for_update=True) is None:
-            raise _no_environment(spec.environment)
-        if self._session.get(ServerRow, spec.name) is not None:
-            raise AlreadyExists(f"server {spec.name!r} exists", hint="tritonctl server list")
+        self.present(spec.environment, lock=True)
+        same = self.server(spec.name)
+        if same is not None:
+            raise AlreadyExists(
+                f"server {spec.name!r} exists, in environment {same.environment!r}: a name is given once",
+                hint=f"tritonctl server show {spec.name} --env {same.environment}",
+            )
         if self.servers(spec.environment):
             raise Conflict(
-                f"environment {spec.environment!r} has a server already", hint="give each server its own environment"
+                f"environment {spec.environment!r} has a server already",
+                hint=f"give each server its own environment; that one: tritonctl server list --env {spec.environment}",
             )
-        if self._session.scalar(select(ServerRow).where(ServerRow.repository == spec.repository)) is not None:
+        self._check_repository(spec)
+        self._session.add(ServerRow(**{name: getattr(spec, name) for name in spec.__dataclass_fields__}))
+        self._flush(spec)
+
+    def set_server(self, spec: ServerSpec) -> None:
+        """Replace the row of the same name. With another repository nothing is known any more of what was loaded."""
+        row = self._session.get_one(ServerRow, spec.name)
+        if row.repository != spec.repository:
+            self._check_repository(spec)
+            self._session.execute(delete(LoadRow).where(LoadRow.server == spec.name))
+        for name in spec.__dataclass_fields__:
+            setattr(row, name, getattr(spec, name))
+        self._flush(spec)
+
+    def remove_server(self, name: str) -> None:
+        self._session.execute(delete(LoadRow).where(LoadRow.server == name))
+        self._session.execute(delete(ServerRow).where(ServerRow.name == name))
+
+    def _check_repository(self, spec: ServerSpec) -> None:
+        owner = self._session.scalar(select(ServerRow).where(ServerRow.repository == spec.repository))
+        if owner is not None:
             raise Conflict(
-                f"the repository {spec.repository!r} belongs to another server",
+                f"the repository {spec.repository!r} belongs to another server, {owner.name!r} in {owner.environment!r}",
                 hint="environments have separate repositories",
             )
-        self._session.add(ServerRow(**{name: getattr(spec, name) for name in spec.__dataclass_fields__}))
+
+    def _flush(self, spec: ServerSpec) -> None:
         try:
             self._session.flush()
         except IntegrityError:
@@ -153,11 +164,9 @@ class EnvironmentStore:
                 hint="look at what is there: tritonctl server list",
             ) from None
 
-    def set_server(self, spec: ServerSpec) -> None:
-        """Replace the row of the same name: for a server that we launch, whose address is ours to choose."""
-        row = self._session.get_one(ServerRow, spec.name)
-        for name in spec.__dataclass_fields__:
-            setattr(row, name, getattr(spec, name))
+    def server(self, name: str) -> ServerSpec | None:
+        row = self._session.get(ServerRow, name, populate_existing=True)
+        return None if row is None else _server(row)
 
     def servers(self, environment: str) -> tuple[ServerSpec, ...]:
         rows = self._session.scalars(
@@ -202,7 +211,14 @@ class EnvironmentStore:
         self._session.get(DeploymentRow, (environment, model), populate_existing=True, with_for_update=True)
 
     def ensure_deployment(self, environment: str, model: str) -> None:
-        """A deployment at revision 0, unless this environment knows the model."""
+        """A deployment at revision 0, unless this environment knows the model. A server that is there now stays until
+        the transaction ends: a change is never proposed where none is."""
+        self._session.get(EnvironmentRow, environment, populate_existing=True, with_for_update={"read": True})
+        if not self.servers(environment):
+            raise NotFound(
+                f"the server of {environment!r} was removed just now",
+                hint=f"tritonctl server add NAME --env {environment} --address … --repository …",
+            )
         dialect = postgresql if self._session.get_bind().dialect.name == "postgresql" else sqlite
         values = {
             "environment": environment,
@@ -341,10 +357,6 @@ class EnvironmentStore:
             .order_by(RevisionRow.number.desc())
         )
         return tuple(RevisionContent.from_json(content).numbers for content in contents)
-
-
-def _no_environment(name: str) -> NotFound:
-    return NotFound(f"there is no environment {name!r}", hint="tritonctl environment list")
 
 
 def _environment(row: EnvironmentRow) -> Environment:

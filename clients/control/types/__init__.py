@@ -54,6 +54,7 @@ from clients.control.types.environments import (
     NewServer,
     Revision,
     Server,
+    ServerChanges,
     VersionRef,
 )
 from clients.control.types.webhooks import IssuedWebhook, NewWebhook, Ping, Webhook
@@ -109,6 +110,7 @@ __all__ = [
     "Resumption",
     "Revision",
     "Server",
+    "ServerChanges",
     "Signature",
     "Tensor",
     "Token",

@@ -64,6 +64,20 @@ class NewServer(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerChanges(Request):
+    """None leaves a field as it is, an empty text removes it."""
+
+    address: str | None = None
+    repository: str | None = None
+    metrics_url: str | None = None
+    admin_key: str | None = None
+    log_file: str | None = None
+    tls_ca: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VersionRef:
     number: int
     artifact: str

@@ -34,7 +34,7 @@ WITHOUT_PARAMETERS = {
 
 def ask(client: httpx.Client, route: Route) -> int:
     path = re.sub(r"\{(\w+)\}", lambda match: PARAMETERS[match[1]], route.path)
-    body = WITHOUT_PARAMETERS.get(route.path, {}) if route.method in {"POST", "PUT"} else None
+    body = WITHOUT_PARAMETERS.get(route.path, {}) if route.method in {"POST", "PUT", "PATCH"} else None
     return client.request(route.method, path, json=body, params={"old": 0, "new": 0, "base": 0}).status_code
 
 
