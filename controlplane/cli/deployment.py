@@ -15,24 +15,25 @@ def deployment() -> None:
 
 
 @deployment.command("list")
-@options.environment
+@options.environments
 @pass_session
-def list_deployments(session: Session, env: str) -> None:
-    """List the deployments of an environment."""
+def list_deployments(session: Session, env: str | None) -> None:
+    """List the deployments."""
     emit_page(
         session,
-        session.client.environments.deployments(env),
-        ("MODEL", "REVISION", "VERSIONS", "CONTENT", "CHANGE", "DRIFT", "WATCHED"),
+        Page(_of(session, env)),
+        ("ENVIRONMENT", "MODEL", "REVISION", "VERSIONS", "CONTENT", "CHANGE", "DRIFT", "WATCHED"),
         lambda d: (
+            d.environment,
             d.model,
             d.revision,
             [ref.number for ref in d.versions],
             short(d.digest),
             d.active_change,
-            len(d.drift) or "none",
+            len(d.drift) or no_drift(d),
             when(d.watched_at),
         ),
-        f"nothing deployed yet: tritonctl change propose MODEL --env {env} --version 1 --config generated --reason …",
+        f"nothing deployed yet: tritonctl change propose MODEL --env {env or 'ENV'} --version 1 --config generated --reason …",
     )
 
 
@@ -48,23 +49,45 @@ def show(session: Session, model: str, env: str) -> None:
 
 @click.command(cls=Verb)
 @click.argument("model", required=False)
-@options.environment
+@options.environments
 @pass_session
-def drift(session: Session, model: str | None, env: str) -> None:
+def drift(session: Session, model: str | None, env: str | None) -> None:
     """Show where desired and observed differ, of MODEL or of all."""
-    rooms = session.client.environments
-    all_of_them = (rooms.deployment(env, model),) if model else rooms.deployments(env).items
+    if model and env:
+        all_of_them: tuple[Deployment, ...] = (session.client.environments.deployment(env, model),)
+    else:
+        all_of_them = tuple(d for d in _of(session, env) if model in (None, d.model))
     found = Page(tuple(d for d in all_of_them if d.drift))
+    unseen = [f"{d.model} in {d.environment}" for d in all_of_them if d.revision and not (d.drift or d.watched_at)]
+    where = f" in {env}" if env else ""
+    if not any(d.revision for d in all_of_them):
+        empty = f"{model or 'nothing'} is {'not ' if model else ''}deployed{where}: there was nothing to look at"
+    elif unseen:
+        empty = f"no drift is known{where}"
+    else:
+        empty = f"no drift{where}"
     emit_page(
         session,
         found,
-        ("MODEL", "REVISION", "WATCHED", "DRIFT"),
-        lambda d: (d.model, d.revision, when(d.watched_at), "; ".join(d.drift)),
-        f"no drift in {env}",
+        ("ENVIRONMENT", "MODEL", "REVISION", "WATCHED", "DRIFT"),
+        lambda d: (d.environment, d.model, d.revision, when(d.watched_at), "; ".join(d.drift)),
+        empty,
     )
     if session.output == "table":
         for d in found.items:
             say(f"next: {_mend(d)}")
+        if unseen:
+            say(f"the worker has not looked yet at {', '.join(unseen)}: does it run? `tritonctl worker`")
+
+
+def no_drift(found: Deployment) -> str:
+    """What an empty drift means: nobody may have looked yet."""
+    return "none" if found.watched_at else "not looked at yet" if found.revision else "-"
+
+
+def _of(session: Session, env: str | None) -> tuple[Deployment, ...]:
+    rooms = session.client.environments
+    return tuple(one for name in options.given(session, env) for one in rooms.deployments(name).items)
 
 
 def _mend(found: Deployment) -> str:
@@ -77,7 +100,7 @@ def _mend(found: Deployment) -> str:
 
 
 def _rows(found: Deployment) -> list[tuple[str, object]]:
-    drift_words = "\n".join(found.drift) or "none"
+    drift_words = "\n".join(found.drift) or no_drift(found)
     return [
         ("environment", found.environment),
         ("model", found.model),

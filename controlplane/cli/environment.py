@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from clients.control.types import Environment, JsonObject, NewEnvironment
+from controlplane.cli.deployment import no_drift
 from controlplane.cli.output import emit, emit_page, facts, heading, table, when
 from controlplane.cli.session import Noun, Session, pass_session, say
 
@@ -23,8 +24,12 @@ _CLAUSES = (
     click.option("--load-timeout-seconds", type=int, help="Deadline of one load."),
     click.option("--break-glass/--no-break-glass", default=None, help="Whether an admin may apply in an emergency."),
     click.option("--keep-revisions", type=int, help="How many revisions keep their versions in the repository."),
-    click.option("--freeze", multiple=True, metavar="NAME=START/END", help="A window without changes (RFC 3339)."),
-    click.option("--no-freeze", is_flag=True, help="Remove all freeze windows."),
+    click.option(
+        "--freeze",
+        multiple=True,
+        metavar="NAME=START/END",
+        help="Add a window without changes (RFC 3339), or move the one of that name.",
+    ),
 )
 
 
@@ -81,7 +86,8 @@ def show(session: Session, name: str) -> None:
         )
         heading("deployments")
         table(
-            ("MODEL", "REVISION", "DRIFT"), [(d.model, d.revision, len(d.drift) or "none") for d in deployments.items]
+            ("MODEL", "REVISION", "DRIFT"),
+            [(d.model, d.revision, len(d.drift) or no_drift(d)) for d in deployments.items],
         )
 
     emit(session, {"environment": found, "servers": servers.items, "deployments": deployments.items}, page)
@@ -89,12 +95,37 @@ def show(session: Session, name: str) -> None:
 
 @environment.command()
 @click.argument("name")
+@pass_session
+def remove(session: Session, name: str) -> None:
+    """Remove environment NAME. Its history stays; to create it again brings it back."""
+    session.client.environments.remove(name)
+    say(f"removed environment {name}")
+
+
+@environment.command()
+@click.argument("name")
 @policy_clauses
+@click.option("--unfreeze", multiple=True, metavar="NAME", help="Remove that freeze window.")
+@click.option("--no-freeze", is_flag=True, help="Remove all freeze windows that were there.")
 @click.option("--if-number", type=int, help="Only while the policy still has this number.")
 @pass_session
-def policy(session: Session, /, name: str, if_number: int | None, **clauses: Any) -> None:
-    """Show the policy of environment NAME, or replace the clauses that are given."""
+def policy(
+    session: Session,
+    /,
+    name: str,
+    unfreeze: tuple[str, ...],
+    no_freeze: bool,
+    if_number: int | None,
+    **clauses: Any,
+) -> None:
+    """Show the policy of environment NAME, or replace the clauses that are given. The freeze windows that are not named
+    stay."""
     changes = _clauses(clauses)
+    if unfreeze or no_freeze or "freeze_windows" in changes:
+        before = session.client.environments.get(name)
+        changes["freeze_windows"] = _windows(before, changes.get("freeze_windows", []), unfreeze, clear=no_freeze)
+        # What was not named is written anew: nobody may have changed it meanwhile.
+        if_number = before.policy_number if if_number is None else if_number
     if changes:
         found = session.client.environments.set_policy(name, changes, expected_number=if_number)
         say(f"policy of {name} is now number {found.policy_number}")
@@ -127,15 +158,30 @@ def _clause(value: object) -> object:
 def _clauses(given: dict[str, Any]) -> JsonObject:
     """Only what was given: the rest keeps what it is."""
     windows: list[object] = [_window(text) for text in given.pop("freeze")]
-    clear = given.pop("no_freeze")
     found: JsonObject = {}
     for name, value in given.items():
         if value is None:
             continue
         found[name] = [part for part in value.split(",") if part] if isinstance(value, str) else value
-    if windows or clear:
+    if windows:
         found["freeze_windows"] = windows
     return found
+
+
+def _windows(before: Environment, added: object, removed: tuple[str, ...], *, clear: bool) -> list[object]:
+    """Those that were there, without the removed ones, and the added ones."""
+    had, new = before.policy["freeze_windows"], added
+    assert isinstance(had, list)
+    assert isinstance(new, list)
+    names = [window["name"] for window in had]
+    for name in removed:
+        if name not in names:
+            raise click.BadParameter(
+                f"there is no window {name!r} in {before.name!r}, only: {', '.join(names) or 'none'}",
+                param_hint="--unfreeze",
+            )
+    gone = {*removed, *(window["name"] for window in new)}
+    return [*(window for window in had if not clear and window["name"] not in gone), *new]
 
 
 def _window(text: str) -> JsonObject:

@@ -6,10 +6,19 @@ from typing import Any, TypeVar
 
 import click
 
+from controlplane.cli.session import Session
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 environment = click.option(
     "-e", "--env", required=True, envvar="TRITONCTL_ENV", metavar="ENV", help="The environment [env: TRITONCTL_ENV]."
+)
+environments = click.option(
+    "-e",
+    "--env",
+    envvar="TRITONCTL_ENV",
+    metavar="ENV",
+    help="Only of this environment [env: TRITONCTL_ENV]; default: of all.",
 )
 server_of = click.option(
     "-e",
@@ -20,6 +29,11 @@ server_of = click.option(
 )
 cursor = click.option("--cursor", help="Continue a list where its page before ended.")
 limit = click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="Lines of one page.")
+
+
+def given(session: Session, env: str | None) -> tuple[str, ...]:
+    """The environment of `environments`, or all of them."""
+    return (env,) if env else tuple(found.name for found in session.client.environments.list().items)
 
 
 def waiting(command: F) -> F:

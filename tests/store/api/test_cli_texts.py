@@ -110,7 +110,9 @@ def test_servers_are_listed_with_what_the_last_look_found(api: Api, cli: Cli, de
     assert state() == ("reachable", seen)
     seen = look("cannot be observed (server.unreachable)")
     assert state() == ("cannot be observed (server.unreachable)", seen)
-    assert "one   127.0.0.1:1  cannot be observed (server.unreachable)  20" in cli("server", "list", "-e", "prod")
+    assert "one   prod         127.0.0.1:1  cannot be observed (server.unreachable)  20" in cli(
+        "server", "list", "-e", "prod"
+    )
 
 
 def test_drift_is_shown_with_what_mends_it(
