@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from controlplane.domain.artifacts import Manifest
 from controlplane.domain.audit import AuditFact
 from controlplane.domain.canonical import JsonObject
-from controlplane.domain.changes import JournalEntry
+from controlplane.domain.changes import ChangeState, JournalEntry
 from controlplane.domain.config_readback import mismatches
 from controlplane.domain.config_revision import revision_config
 from controlplane.domain.converge import FILE_EFFECTS, Desired, Effect, Observed, Step, converge
@@ -130,12 +130,27 @@ class Engine:
                 passes += 1
                 for step in steps:
                     self.effect(work, target, step, desired)
-            except ServerUnreachable:
+            except ServerUnreachable as error:
                 if time.monotonic() >= patience:
                     raise
-                time.sleep(_RETRY_SECONDS)
+                self.wait(work, error)
         left = "; ".join(step.because for step in steps)
         raise VerificationFailed(f"after {_PASSES} passes it is still not as desired: {left}")
+
+    def wait(self, work: Work, error: ServerUnreachable) -> None:
+        """A moment, for a server that does not answer; the change says so meanwhile. Raises LeaseLost when the change was
+        pre-empted: whoever pre-empts it need not wait for the same server."""
+        with self._storage.write() as unit:
+            unit.environments.guard(work.lease.environment, work.lease.model, work.lease.token)
+            if work.change is not None:
+                deployment = unit.environments.deployment(work.lease.environment, work.lease.model)
+                if deployment is None or deployment.active_change != work.change:
+                    raise LeaseLost(
+                        f"change {work.change} was pre-empted while it waited for {work.lease.model!r}'s server"
+                    )
+                if unit.changes.get(work.change).state is ChangeState.APPLYING:
+                    unit.changes.edit(work.change, message=f"waiting for the server: {error.message}")
+        time.sleep(_RETRY_SECONDS)
 
     def restart(self, work: Work, target: Target, desired: Desired) -> None:
         """Kill a server that we launched, put the files right while it is down, and let it start on them."""

@@ -11,8 +11,6 @@ from controlplane.services.engine import Engine, Work
 from controlplane.services.ports import Target
 from controlplane.storage.unit_of_work import Storage
 
-_RETRY_SECONDS = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -72,7 +70,7 @@ class FirstLook:
             try:
                 self._engine.end_restart(work, target, desired)
                 return self._engine.observe(target, work.lease.model, desired)
-            except ServerUnreachable:
+            except ServerUnreachable as error:
                 if time.monotonic() >= patience:
                     raise
-                time.sleep(_RETRY_SECONDS)
+                self._engine.wait(work, error)

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from controlplane.domain.changes import ChangeState
 from controlplane.storage.database import Database
-from tests.live.installation import Installation, install
+from tests.live.installation import ENV, Installation, install
 from tests.live.opaque import opaque_config, register_opaque, sleeping_while, source
 from tests.live.servers import MakeTriton
 
@@ -25,7 +26,7 @@ def dialect() -> str:
 
 @pytest.fixture
 def at(tmp_path: Path, database: Database, make_triton: MakeTriton) -> Iterator[Installation]:
-    installation = install(tmp_path, database, make_triton(name="own"), policy={"load_timeout_seconds": 2})
+    installation = install(tmp_path, database, make_triton(name="own"), policy={"load_timeout_seconds": 5})
     yield installation
     installation.check_audit()
 
@@ -143,3 +144,33 @@ def test_acceptance_6_a_server_that_dies_in_a_load_leaves_the_change_stuck_until
     assert at.show(view).request.state is ChangeState.APPLIED
     assert (at.answer(MODEL), at.served(MODEL)) == (3.0, [2])
     assert at.drift(MODEL) == ()
+
+
+def test_a_change_says_that_it_waits_for_its_server_and_a_rollback_does_not_wait_with_it(at: Installation) -> None:
+    at.register(MODEL, 2.0)
+    at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+    at.environments.set_policy(at["admin"], ENV, {"load_timeout_seconds": 600}, expected_number=None)
+    change = at.start(at.propose(MODEL, sets=(("instance_group[0].count", "2"),)))
+    at.triton.process.kill()
+    stop = threading.Event()
+    worker = threading.Thread(target=at.worker().run, args=(stop,))
+    worker.start()
+    try:
+        _until(lambda: at.show(change).request.message.startswith("waiting for the server: "))
+        back = at.changes.rollback(at["author"], ENV, MODEL, to=1, reason="the server is away")
+        _until(lambda: at.show(back).request.message.startswith("waiting for the server: "))
+        at.triton.process.start()
+        at.triton.process.wait_ready(60)
+        _until(lambda: at.show(back).request.finished_at is not None)
+    finally:
+        stop.set()
+        worker.join()
+    assert (at.show(back).request.state, at.show(back).request.message) == (ChangeState.APPLIED, "")
+    assert "pre-empted" in at.show(change).request.message
+
+
+def _until(seen: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.1)
