@@ -70,7 +70,13 @@ def ask(server: Server, model: str, inputs: Mapping[str, Tensor], version: int |
         except InferenceError as error:
             words = _REQUEST_ID.sub("", error.message)
             if error.code == "NOT_FOUND":
-                raise ApiError(words, code="not_found", exit_code=4, hint=f"tritonctl model show {model}") from None
+                wish = f"--version {version or 1} --config generated --reason …"
+                raise ApiError(
+                    f"{words}: it is not deployed on {server.name}",
+                    code="not_found",
+                    exit_code=4,
+                    hint=f"deploy it: tritonctl change propose {model} --env {server.environment} {wish}",
+                ) from None
             if error.code == "INVALID_ARGUMENT":
                 raise ApiError(
                     f"{words}; {_expected(client, model, version, timeout)}",
@@ -112,7 +118,8 @@ def _load(source: Path) -> dict[str, Tensor]:
             for name in file.files:
                 arrays[name] = np.asarray(file[name])
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        words = "it holds an array of Python objects" if isinstance(error, ValueError) else str(error)
+        objects = "it holds an array of Python objects; convert it before saving: array.astype(str)"
+        words = objects if isinstance(error, ValueError) else str(error)
         raise click.BadParameter(f"{source} cannot be read: {words}", param_hint="--input") from None
     for name, array in arrays.items():
         if array.dtype.kind in "SU":

@@ -133,6 +133,10 @@ def read_npz(path: Path) -> dict[str, Array]:
                 )
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if "allow_pickle" in str(error):
+            raise ArtifactInvalid(
+                "the samples hold an array of Python objects", hint="convert it before saving: array.astype(str)"
+            ) from None
         raise ArtifactInvalid(f"the samples cannot be read: {error}", hint="save them with numpy.savez") from None
 
 

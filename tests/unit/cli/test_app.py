@@ -173,7 +173,8 @@ def test_what_is_no_npz_file_is_said_without_numpys_advice(capsys: pytest.Captur
     code, out, err = run(capsys, "infer", "m", "-e", "local", "--input", str(pickled))
     assert (code, out) == (2, "")
     assert err.startswith(
-        f"error [usage]: Invalid value for --input: {pickled} cannot be read: it holds an array of Python objects\n"
+        f"error [usage]: Invalid value for --input: {pickled} cannot be read: it holds an array of Python objects; "
+        "convert it before saving: array.astype(str)\n"
     )
     code, out, err = run(capsys, "model", "register", "m", str(text), "--samples", str(text))
     assert (code, out) == (2, "")
