@@ -7,10 +7,10 @@ from typing import IO, Any
 import click
 
 from clients.control.errors import ApiError
-from clients.control.types import Change, NewChange
+from clients.control.types import Change, ChangeSummary, NewChange, Page
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, when
-from controlplane.cli.pages import change_page, cost
+from controlplane.cli.pages import change_page, cost, destination
 from controlplane.cli.progress import interruptible, sending, watch_line
 from controlplane.cli.session import Noun, Session, at_terminal, confirm, pass_session, say
 from controlplane.cli.uploading import files_of, upload_version
@@ -21,6 +21,7 @@ _ENDED_BADLY = {
     "paused": "it is paused: verification cannot tell, a human decides",
     "stuck": "it is stuck",
 }
+_LIFTED_BY_GLASS = frozenset({"freeze", "approvals", "policy", "gate"})
 _DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
 _acknowledge = click.option(
     "--acknowledge",
@@ -61,26 +62,32 @@ def propose(session: Session, /, apply_now: bool, wait: bool, timeout: float, **
     if apply_now:
         _apply(session, number, None, wait=wait, timeout=timeout)
         return
-    emit(session, made, lambda: change_page(made))
+    emit_change(session, made)
 
 
 @change.command("list")
 @click.option("-e", "--env", metavar="ENV", help="Only of this environment.")
 @click.option("--model", help="Only of this model.")
 @click.option("--state", type=click.Choice(_STATES), help="Only in this state.")
+@click.option(
+    "--review", type=click.Choice(("open", "closed")), help="Only those that broke the glass, by their review."
+)
 @options.limit
 @options.cursor
 @pass_session
-def list_changes(
-    session: Session, /, *, env: str | None, model: str | None, state: str | None, limit: int, cursor: str | None
-) -> None:
+def list_changes(session: Session, /, *, env: str | None, review: str | None, **given: Any) -> None:
     """List changes, the newest first."""
+    found = session.client.changes.list(environment=env, **given)
+    if review is not None:
+        found = _reviewed(session, found, review, environment=env, **given)
     emit_page(
         session,
-        session.client.changes.list(environment=env, model=model, state=state, cursor=cursor, limit=limit),
+        found,
         ("ID", "STATE", "KIND", "ENV", "MODEL", "AUTHOR", "PROPOSED", "REASON"),
         lambda s: (s.id, s.state, s.kind, s.environment, s.model, s.author, when(s.created_at), s.reason),
-        "no changes: tritonctl change propose MODEL --env ENV --reason …",
+        f"no changes with a review that is {review}"
+        if review
+        else "no changes: tritonctl change propose MODEL --env ENV --reason …",
     )
 
 
@@ -90,7 +97,7 @@ def list_changes(
 def show(session: Session, number: int) -> None:
     """Show change NUMBER: what, why, what it costs, who approved, what blocks it, what was done and shown."""
     found = session.client.changes.get(number)
-    emit(session, found, lambda: change_page(found))
+    emit_change(session, found)
 
 
 @change.command()
@@ -126,7 +133,7 @@ def replan(session: Session, /, number: int, reason: str | None, **given: Any) -
             **given,
         )
     planned = session.client.changes.replan(number, edits)
-    emit(session, planned, lambda: change_page(planned))
+    emit_change(session, planned)
 
 
 @change.command()
@@ -147,7 +154,7 @@ def approve(session: Session, number: int, plan: str | None, comment: str) -> No
 @click.option(
     "--plan", metavar="DIGEST", help="Digest of the plan that you looked at; default: the current one, shown."
 )
-@click.option("--comment", required=True, help="Why; it is recorded.")
+@click.option("--comment", "--reason", "comment", required=True, help="Why; it is recorded.")
 @pass_session
 def reject(session: Session, number: int, plan: str | None, comment: str) -> None:
     """Reject change NUMBER: it is closed."""
@@ -215,17 +222,32 @@ def watch(session: Session, number: int, wait: bool, timeout: float) -> None:
     finish(session, session.client.changes.get(number), wait=wait, timeout=timeout)
 
 
+def emit_change(session: Session, found: Change) -> None:
+    emit(session, found, lambda: change_page(found, back_to=back_to(session, found)))
+
+
+def back_to(session: Session, found: Change) -> str | None:
+    """Where a rollback goes, in words; None for other changes, and where the revisions may not be looked at."""
+    s = found.summary
+    if s.kind != "rollback":
+        return None
+    try:
+        return destination(found, session.client.environments.revisions(s.environment, s.model).items)
+    except ApiError:
+        return None
+
+
 def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> None:
     """Wait for a change that was started, show it, and raise ApiError when it did not end applied."""
     if not wait:
         say(f"change {started.summary.id} is {started.summary.state}: tritonctl change watch {started.summary.id}")
-        emit(session, started, lambda: change_page(started))
+        emit_change(session, started)
         return
     last, number = started, started.summary.id
     with interruptible(f"change {number} goes on without us; next: tritonctl change watch {number}"):
         for seen in watch_line(session.client.changes.watch(number, deadline_seconds=timeout)):
             last = seen
-    emit(session, last, lambda: change_page(last))
+    emit_change(session, last)
     state = last.summary.state
     if state in _ENDED_BADLY:
         raise ApiError(
@@ -239,13 +261,37 @@ def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> 
 
 
 def _apply(session: Session, number: int, break_glass: str | None, *, wait: bool, timeout: float) -> None:
-    with sending(f"tritonctl change show {number}"):
-        started = session.client.changes.apply(number, break_glass=break_glass)
+    try:
+        with sending(f"tritonctl change show {number}"):
+            started = session.client.changes.apply(number, break_glass=break_glass)
+    except ApiError as error:
+        if error.code == "change.blocked" and _glass_would_help(session, number, error):
+            error.hint = f"wait; in an emergency, as an admin: tritonctl change apply {number} --break-glass WHY"
+        raise
     if started.summary.state == "applied":
         say(f"change {number} is applied already, since {when(started.summary.finished_at)}: nothing was done")
-        emit(session, started, lambda: change_page(started))
+        emit_change(session, started)
         return
     finish(session, started, wait=wait, timeout=timeout)
+
+
+def _reviewed(session: Session, page: Page[ChangeSummary], review: str, **given: Any) -> Page[ChangeSummary]:
+    """Those of this page and of the following ones, until a page has any: they are rare."""
+    while True:
+        found = tuple(summary for summary in page.items if summary.review == review)
+        if found or page.next is None:
+            return Page(found, page.next)
+        page = session.client.changes.list(**{**given, "cursor": page.next})
+
+
+def _glass_would_help(session: Session, number: int, error: ApiError) -> bool:
+    """Whether a freeze window is all that keeps it from being applied, beside what nobody needs in an emergency."""
+    found = error.details.get("blockers")
+    codes = {blocker["code"] for blocker in found} if isinstance(found, list) else set()
+    if "freeze" not in codes or not codes <= _LIFTED_BY_GLASS:
+        return False
+    environment = session.client.changes.get(number).summary.environment
+    return session.client.environments.get(environment).policy.get("break_glass") is True
 
 
 def _wish(
@@ -302,7 +348,7 @@ def _looked_at(session: Session, number: int, verb: str) -> str:
     found = session.client.changes.get(number)
     if found.summary.state == "open" and at_terminal() and _may_vote(session):
         if session.output == "table":
-            change_page(found)
+            change_page(found, back_to=back_to(session, found))
         say(f"\n{verb} plan {found.plan.digest}")
         confirm(f"{verb} it?")
     return found.plan.digest

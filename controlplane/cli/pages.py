@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from clients.control.types import Change, Difference, JournalEntry, JsonObject, Plan
+from clients.control.types import Change, Difference, JournalEntry, JsonObject, Plan, Revision
 from controlplane.cli.output import coloured, facts, heading, table, text, when
 
 RELOAD_WORDS = {
@@ -16,6 +16,8 @@ RELOAD_WORDS = {
     "reload": "reload: loaded anew beside the old one, which serves meanwhile",
     "breaks_clients": "breaks clients: requests that worked before may be refused",
 }
+
+_REVIEW = {"none": "", "open": "open: somebody else closes it: tritonctl change close-review {change} --comment …"}
 
 
 def differences(found: Iterable[Difference]) -> None:
@@ -47,13 +49,15 @@ def proofs(found: Iterable[JsonObject]) -> None:
         click.echo(f"{words}: {seen}" if seen else words)
 
 
-def change_page(change: Change) -> None:
+def change_page(change: Change, *, back_to: str | None = None) -> None:
+    """`back_to` is where a rollback goes, in words."""
     s, plan = change.summary, change.plan
     click.secho(f"change {s.id}  {s.model} in {s.environment}  ", bold=True, nl=False)
     click.echo(coloured(s.state) + (f"  ({change.direction})" if change.direction else ""))
     facts(
         [
             ("kind", s.kind),
+            ("goes back", back_to),
             ("reason", s.reason),
             ("hypothesis", s.hypothesis),
             ("expected", s.expected_effect),
@@ -62,7 +66,7 @@ def change_page(change: Change) -> None:
             ("expires", when(s.expires_at) if s.state == "open" else None),
             ("finished", when(s.finished_at) if s.finished_at else None),
             ("break-glass", s.break_glass),
-            ("review", s.review if s.review != "none" else None),
+            ("review", _REVIEW.get(s.review, s.review).format(change=s.id)),
             ("message", s.message),
         ]
     )
@@ -92,6 +96,20 @@ def change_page(change: Change) -> None:
     if change.proofs:
         heading("shown")
         proofs(change.proofs)
+
+
+def destination(change: Change, revisions: Iterable[Revision]) -> str | None:
+    """Where a rollback goes, in words: the answer names content, which is that of one of these revisions."""
+    plan = change.plan
+    if not plan.versions:
+        return f"to revision 0, which is nothing, from revision {plan.base_revision}"
+    for revision in revisions:  # the newest first
+        if revision.digest == plan.desired_digest and revision.number <= plan.base_revision:
+            words = f"to revision {revision.number} (accepted {when(revision.accepted_at)})"
+            if revision.number == plan.base_revision:
+                return f"{words}, away from what was being applied"
+            return f"{words}, from revision {plan.base_revision}"
+    return None
 
 
 def cost(plan: Plan) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 import click
 
 from controlplane.cli import options
-from controlplane.cli.change import finish
-from controlplane.cli.output import emit
-from controlplane.cli.pages import change_page
+from controlplane.cli.change import back_to, emit_change, finish
 from controlplane.cli.progress import sending
 from controlplane.cli.session import Session, Verb, pass_session, say
 
@@ -24,8 +22,10 @@ def rollback(
     """Take MODEL back to an earlier revision: a new change, applied at once where the policy lets it."""
     with sending(f"tritonctl deployment show {model} --env {env}"):
         change = session.client.changes.rollback(env, model, reason=reason, to=to)
+    if destination := back_to(session, change):
+        say(f"rollback {change.summary.id} goes {destination}")
     if change.summary.state == "open":
         say(f"rollback {change.summary.id} waits for approval: tritonctl change approve {change.summary.id}")
-        emit(session, change, lambda: change_page(change))
+        emit_change(session, change)
         return
     finish(session, change, wait=wait, timeout=timeout)

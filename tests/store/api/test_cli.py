@@ -177,12 +177,13 @@ def apply_as_the_worker_records_it(api: Api, change: int) -> None:
         request = unit.changes.get(change)
         deployment = unit.environments.deployment(request.environment, request.model)
         assert deployment is not None
+        number = deployment.revision + 1
         unit.environments.guard(
-            request.environment, request.model, deployment.lease_token, revision=1, active_change=None
+            request.environment, request.model, deployment.lease_token, revision=number, active_change=None
         )
         desired = unit.changes.plan(request).desired
         unit.environments.add_revision(
-            Revision(request.environment, request.model, 1, desired, change, SystemClock().now(), ())
+            Revision(request.environment, request.model, number, desired, change, SystemClock().now(), ())
         )
         unit.changes.move(change, ChangeState.APPLIED)
 
