@@ -40,6 +40,7 @@ class Adopted:
     opaque: bool
     change: int | None
     message: str
+    notes: tuple[str, ...] = ()
 
 
 @click.command(cls=Verb)
@@ -60,7 +61,17 @@ def adopt(session: Session, /, directory: Path, *, env: str, only: tuple[str, ..
         raise click.BadParameter(f"{directory} holds no model directory", param_hint="DIRECTORY")
     done = [_adopt(session, found, env, reason) for found in models]
     rows = [(a.model, a.versions, a.opaque, a.change, a.message) for a in done]
-    emit(session, done, lambda: table(("MODEL", "VERSIONS", "OPAQUE", "CHANGE", ""), rows))
+
+    def page() -> None:
+        table(("MODEL", "VERSIONS", "OPAQUE", "CHANGE", ""), rows)
+        for adopted in done:
+            for note in adopted.notes:
+                say(f"note on change {adopted.change}: {note}")
+        if changes := [adopted.change for adopted in done if adopted.change is not None]:
+            order = f"apply them in this order: {', '.join(map(str, changes))}; " if len(changes) > 1 else ""
+            say(f"{order}next: tritonctl change show {changes[0]}")
+
+    emit(session, done, page)
     failed = [a for a in done if a.change is None and a.message != _ALREADY]
     if failed:
         raise ApiError(
@@ -131,7 +142,8 @@ def _adopt(session: Session, found: Found, env: str, reason: str) -> Adopted:
         )
     except ApiError as error:
         return Adopted(found.name, tuple(v.number for v in registered), opaque, None, f"[{error.code}] {error.message}")
-    return Adopted(found.name, tuple(v.number for v in registered), opaque, change.summary.id, change.summary.state)
+    s, numbers = change.summary, tuple(v.number for v in registered)
+    return Adopted(found.name, numbers, opaque, s.id, s.state, change.plan.notes)
 
 
 def _is_deployed(session: Session, found: Found, env: str, config: JsonObject, beside: tuple[File, ...]) -> bool:

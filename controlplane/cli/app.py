@@ -137,10 +137,15 @@ def _report_json(
 def _report(
     code: str, message: str, hint: str | None, exit_code: int, details: Mapping[str, object] | None = None
 ) -> int:
+    fields, findings = ((details or {}).get(name) for name in ("fields", "findings"))
+    several = findings if isinstance(findings, list) and len(findings) > 1 else []
+    if several:  # each with its hint on a line of its own, in place of all of them in two lines
+        message, hint = f"Triton would refuse the config, for {len(several)} findings", None
     click.echo(f"{click.style('error', fg='red', bold=True)} [{code}]: {message}", err=True)
-    fields = (details or {}).get("fields")
     for item in fields if isinstance(fields, list) else []:
         click.echo(f"  {item['where']}: {item['message']}", err=True)
-    if hint:
+    for item in several:
+        click.echo(f"  {item['path']}: {item['message']}; {item.get('hint', '')}".rstrip("; "), err=True)
+    if hint and hint not in message:
         click.echo(f"{click.style('next', bold=True)}: {hint}", err=True)
     return exit_code

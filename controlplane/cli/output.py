@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
 import click
@@ -30,6 +33,9 @@ _COLOURS = {
     "error": "red",
     "breaks_clients": "red",
 }
+# What people wrote is never taken for a state.
+_WORDS = frozenset({"REASON", "HYPOTHESIS", "EXPECTED", "DESCRIPTION", "MODEL", "ENV", "AUTHOR", "NAME", "ACTOR"})
+_NARROWEST = 12
 
 
 def emit(session: Session, value: object, page: Callable[[], None]) -> None:
@@ -74,13 +80,33 @@ def plain(value: object) -> object:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Aligned columns, nothing cut off."""
+    """Aligned columns, nothing cut off: on a terminal, the widest are wrapped until the lines fit."""
     lines = [[text(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(headings), *lines]) for i in range(len(headings))]
+    if sys.stdout.isatty():
+        widths = _fitting(widths, shutil.get_terminal_size().columns)
     click.secho(_line(headings, widths), bold=True)
     for line in lines:
-        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        click.echo("  ".join(coloured(cell) for cell in padded).rstrip())
+        columns = [_wrapped(cell, width) for cell, width in zip(line, widths, strict=True)]
+        for parts in zip_longest(*columns, fillvalue=""):
+            padded = [part.ljust(width) for part, width in zip(parts, widths, strict=True)]
+            shown = [cell if name in _WORDS else coloured(cell) for name, cell in zip(headings, padded, strict=True)]
+            click.echo("  ".join(shown).rstrip())
+
+
+def _fitting(widths: Sequence[int], room: int) -> list[int]:
+    fit = list(widths)
+    while sum(fit) + 2 * (len(fit) - 1) > room and max(fit) > _NARROWEST:
+        fit[fit.index(max(fit))] -= 1
+    return fit
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    if len(cell) <= width:
+        return [cell]
+    import textwrap  # for narrow terminals only
+
+    return textwrap.wrap(cell, width)
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> None:
@@ -89,7 +115,8 @@ def facts(rows: Iterable[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         first, *rest = value.split("\n")
-        click.echo(f"{click.style(name.ljust(width), dim=True)}  {coloured(first)}")
+        shown_first = first if name.upper() in _WORDS else coloured(first)
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {shown_first}")
         for line in rest:
             click.echo(f"{' ' * width}  {line}")
 

@@ -136,6 +136,9 @@ def test_a_repository_is_adopted_with_what_triton_would_serve(cli: Cli, model: s
     (root / "script" / "1" / "model.py").write_text("class TritonPythonModel: ...\n")
     (root / "script" / "config.pbtxt").write_text('backend: "python"\nmax_batch_size: 2\n')
     adopted = cli.json("model", "adopt", str(root), "-e", "prod")
+    assert isinstance(adopted, list)
+    notes = [item.pop("notes") for item in adopted]
+    assert "version_policy was left out: the versions of the revision decide it" in notes[0]
     assert adopted == [
         {"model": "double", "versions": [1, 2], "opaque": False, "change": 1, "message": "open"},
         {"model": "script", "versions": [1], "opaque": True, "change": 2, "message": "open"},
@@ -161,7 +164,7 @@ def test_what_is_served_as_it_lies_there_is_adopted_already(cli: Cli, api: Api, 
         cli("change", "apply", number, "--no-wait")
         apply_as_the_worker_records_it(api, int(number))
     assert cli.json("model", "adopt", str(root), "-e", "prod") == [
-        {"model": name, "versions": [1], "opaque": False, "change": None, "message": "already adopted"}
+        {"model": name, "versions": [1], "opaque": False, "change": None, "message": "already adopted", "notes": []}
         for name in ("double", "plain")
     ]
     config.write_text(config.read_text() + "\nresponse_cache { enable: true }\n")

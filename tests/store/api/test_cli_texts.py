@@ -186,3 +186,35 @@ def test_a_generated_config_is_explained_as_it_was_written(cli: Cli, model: str)
         {"path": "parameters", "sentence": "left out, as unset"}
     ]
     assert not any("parameters" in found["path"] or "thread" in found["message"] for found in made["findings"])
+
+
+def test_adopting_again_says_what_is_proposed_already_and_what_to_do(
+    cli: Cli, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "old" / name / "1").mkdir(parents=True)
+        (tmp_path / "old" / name / "1" / "model.onnx").write_bytes(Path(model).read_bytes())
+    adopt = ("model", "adopt", str(tmp_path / "old"), "-e", "prod")
+    cli.quiet(*adopt)
+    said = capsys.readouterr().err
+    assert "apply them in this order: 1, 2; next: tritonctl change show 1\n" in said
+    assert "still open, proposes the same" not in said
+    cli.quiet(*adopt)
+    said = capsys.readouterr().err
+    assert "note on change 3: change 1 by author, still open, proposes the same" in said
+    assert "apply them in this order: 3, 4; next: tritonctl change show 3\n" in said
+
+
+def test_each_finding_has_a_line_with_its_hint_and_is_not_repeated_for_each_version(
+    cli: Cli, model: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        cli("model", "register", "double", model)
+    bad = tmp_path / "bad.pbtxt"
+    bad.write_text('backend: "onnxruntime" input { name: "z" data_type: TYPE_FP32 dims: 4 }\n')
+    said = cli(*PROPOSE, "--version", "1", "--version", "2", "--config", str(bad), status=2)
+    first, *lines = said.splitlines()
+    assert first == f"error [config.invalid]: Triton would refuse the config, for {len(lines)} findings"
+    assert len(lines) == len(set(lines)) > 1
+    unlisted = [line for line in lines if "needs input 'x'" in line]
+    assert unlisted == ["  input: version 1 needs input 'x', which is not listed (also version 2); list it"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import yaml
@@ -217,3 +218,18 @@ def test_the_signing_key_is_replaced_and_both_keys_are_printed(capsys: pytest.Ca
     third = str(ensure_signing_key(file, "triton-controlplane").verifier)
     assert (code, out) == (0, f"old  {second}\nnew  {third}\n")
     assert f"tritonctl context set NAME --audit-key {third}\n" in err
+
+
+def test_a_table_is_wrapped_to_the_terminal_and_words_of_people_are_no_states(home: Path) -> None:
+    api = "http://a-host-with-a-long-name.example.org:8080"
+    contexts.put(home / "context.toml", "none", Context(api, "t"))
+    ours, theirs = os.openpty()
+    asked = {**os.environ, "COLUMNS": "40", "TERM": "xterm"}
+    subprocess.run([TRITONCTL, "context", "list"], env=asked, stdout=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 4096).decode().replace("\r\n", "\n")
+    os.close(ours)
+    plain = click.unstyle(shown).splitlines()
+    assert max(map(len, plain)) <= 40
+    assert "".join(line[9:] for line in plain[1:]).replace(" ", "") == api
+    assert "\x1b[32m" not in shown  # green
