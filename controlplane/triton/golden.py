@@ -135,7 +135,8 @@ def read_npz(path: Path) -> dict[str, Array]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if "allow_pickle" in str(error):
             raise ArtifactInvalid(
-                "the samples hold an array of Python objects", hint="convert it before saving: array.astype(str)"
+                "the samples cannot be read: an array holds Python objects",
+                hint="convert it before saving: array.astype(str)",
             ) from None
         raise ArtifactInvalid(f"the samples cannot be read: {error}", hint="save them with numpy.savez") from None
 

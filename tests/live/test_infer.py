@@ -72,7 +72,14 @@ def test_what_is_not_served_is_not_found(server: Server, model: str, version: in
     with pytest.raises(ApiError) as caught:
         ask(server, model, ROW, version, 10)
     error = caught.value
-    assert (error.code, error.exit_code, error.hint) == ("not_found", 4, f"tritonctl model show {model}")
+    assert (error.code, error.exit_code, error.hint) == (
+        "not_found",
+        4,
+        (
+            f"deploy it: tritonctl change propose {model} --env {server.environment} --version {version or 1} "
+            "--config generated --reason …"
+        ),
+    )
     assert "request id" not in error.message
 
 

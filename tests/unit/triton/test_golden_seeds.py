@@ -118,3 +118,11 @@ def test_a_single_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(ArtifactInvalid, match="single array"):
         read_samples(tmp_path / "one.npy", [X])
+
+
+def test_an_array_of_objects_is_met_with_how_to_convert_it(tmp_path: Path) -> None:
+    path = tmp_path / "objects.npz"
+    np.savez(path, allow_pickle=True, text=np.array(["a", "b"], dtype=object))
+    with pytest.raises(ArtifactInvalid, match="an array holds Python objects") as raised:
+        read_samples(path, [X])
+    assert raised.value.hint == "convert it before saving: array.astype(str)"
