@@ -27,7 +27,9 @@ def watch_line(changes: Iterable[Change]) -> Iterator[Change]:
             if live:
                 doing = change.journal[-1] if change.journal else None
                 words = f"{doing.effect} on {doing.server}: {doing.because}" if doing else "waiting for a worker"
-                click.echo(f"\r\x1b[K{change.summary.state}: {words}"[:100], nl=False, err=True)
+                click.echo(
+                    f"\r\x1b[K{change.summary.state}: {change.summary.message or words}"[:100], nl=False, err=True
+                )
             yield change
     finally:
         if live:
