@@ -106,15 +106,17 @@ def counted(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
 def needed(request: ChangeRequest, plan: Plan, at: Situation) -> int:
     """Approvals that it takes: the stricter of the bound and the live policy.
 
-    A rollback that ends the service, or that goes to what was rolled back from before, needs those of a change. So does one
-    that takes from an ensemble what it needs, and at least one: a change that does so is blocked.
+    A rollback that ends the service, or that goes to what was rolled back from before, needs those of a change as well. So
+    does one that takes from an ensemble what it needs, and at least one: a change that does so is blocked.
     """
     if _broken(request, plan, at):
         return max(1, *(max(policy.approvals, policy.rollback_approvals) for policy in (at.bound, at.live)))
     ends = plan.desired.config is None and plan.desired.digest != plan.base_digest
-    if request.kind is ChangeKind.ROLLBACK and not ends and plan.desired.digest not in at.rolled_back:
-        return max(at.bound.rollback_approvals, at.live.rollback_approvals)
-    return max(at.bound.approvals, at.live.approvals)
+    of_rollback = max(at.bound.rollback_approvals, at.live.rollback_approvals)
+    of_change = max(at.bound.approvals, at.live.approvals)
+    if request.kind is not ChangeKind.ROLLBACK:
+        return of_change
+    return max(of_rollback, of_change) if ends or plan.desired.digest in at.rolled_back else of_rollback
 
 
 def _base(request: ChangeRequest, plan: Plan, at: Situation) -> list[Blocker]:

@@ -153,6 +153,14 @@ def test_a_rollback_is_exempt_from_freeze_and_needs_what_the_policy_says_for_rol
     assert codes(rollback, approvals=(), at=replace(AT, live=Policy(rollback_approvals=1))) == ["approvals"]
 
 
+def test_a_rollback_to_what_was_rolled_back_needs_a_changes_approvals_and_those_of_rollbacks() -> None:
+    rollback = replace(REQUEST, kind=ChangeKind.ROLLBACK)
+    for asked in (Policy(approvals=2), Policy(approvals=0, rollback_approvals=2)):
+        at = replace(AT, bound=asked, live=asked)
+        assert needed(rollback, PLAN, replace(at, rolled_back=frozenset({PLAN.desired.digest}))) == 2
+        assert needed(rollback, PLAN, at) == asked.rollback_approvals
+
+
 def test_break_glass_lifts_policy_but_not_a_moved_base() -> None:
     broken = replace(REQUEST, break_glass="the site is down")
     assert codes(broken, approvals=()) == []
