@@ -85,7 +85,8 @@ class Worker:
         watched_before = self._clock.now() - timedelta(seconds=self._settings.watch_seconds)
         with self._storage.read() as unit:
             deployments = unit.environments.waiting(watched_before)
-            states = unit.changes.states([d.active_change for d in deployments if d.active_change is not None])
+            active = [d.active_change for d in deployments if d.active_change is not None]
+            states = unit.changes.states(active) if active else {}
         due: list[tuple[Deployment, Callable[[Lease], None]]] = []
         for deployment in deployments:
             if deployment.active_change is not None:

@@ -56,6 +56,20 @@ def view(unit: UnitOfWork, request: ChangeRequest, now: datetime) -> ChangeView:
     )
 
 
+def started(request: ChangeRequest, plan: Plan, approvals: tuple[Approval, ...], at: Situation) -> ChangeView:
+    """What `view` says of a change that this transaction let begin, from what it was decided on."""
+    return ChangeView(
+        request=request,
+        plan=plan,
+        direction=Direction.FORWARD,
+        approvals=approvals,
+        counted=counted(request, plan, approvals, at),
+        needed=needed(request, plan, at),
+        blockers=(),
+        journal=(),
+    )
+
+
 def situation(unit: UnitOfWork, request: ChangeRequest, plan: Plan, now: datetime) -> Situation:
     """Everything outside the request that decides whether it may be applied, as this transaction sees it."""
     deployment = unit.environments.deployment(request.environment, request.model)

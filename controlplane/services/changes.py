@@ -19,7 +19,7 @@ from controlplane.domain.environments import Deployment, Direction
 from controlplane.errors import Conflict, InvalidInput, PreconditionFailed, TransitionIllegal
 from controlplane.services.access import AccessService
 from controlplane.services.change_refusals import Refusals, blocked, in_force, over, subjects
-from controlplane.services.change_views import ChangeView, asides, situation, view
+from controlplane.services.change_views import ChangeView, asides, situation, started, view
 from controlplane.services.deployments import ACCEPT, RESTART
 from controlplane.services.planning import Planner, Proposal
 from controlplane.services.ports import Clock
@@ -228,17 +228,16 @@ class ChangeService:
                 raise blocked(request, (over(unit, request),))
             if break_glass is not None:
                 request = self._break_glass(unit, principal, request, break_glass)
-            plan = unit.changes.plan(request)
+            plan, approvals = unit.changes.plan(request), unit.changes.approvals(change)
             at = situation(unit, request, plan, self._clock.now())
-            found = blockers(request, plan, unit.changes.approvals(change), at)
+            found = blockers(request, plan, approvals, at)
             if found:
                 raise blocked(request, found)
-            self._start(unit, principal, request, plan, at.deployment)
-            return self._view(unit, unit.changes.get(change))
+            return started(self._start(unit, principal, request, plan, at.deployment), plan, approvals, at)
 
     def _start(
         self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, plan: Plan, deployment: Deployment
-    ) -> None:
+    ) -> ChangeRequest:
         replacing = deployment.active_change
         if replacing is not None:
             old = unit.changes.move(
@@ -253,8 +252,8 @@ class ChangeService:
         )
         if not free:
             raise blocked(request, (Blocker("active", "another change of the same model was first"),))
-        unit.changes.move(request.id, ChangeState.APPLYING)
         self._audit(unit, principal, Action.CHANGE_STARTED, request, {"plan": plan.digest})
+        return unit.changes.move(request.id, ChangeState.APPLYING)
 
     def _break_glass(
         self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, justification: str
