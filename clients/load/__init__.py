@@ -1,0 +1,1 @@
+# The load generator: schedules, senders, records and statistics; it stands alone.

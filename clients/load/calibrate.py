@@ -1,0 +1,30 @@
+# What this client can do on this host at best: calls to the same server that infer nothing.
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clients.load.measure import Limits, Load, Target, measure
+
+LIVE = "/inference.GRPCInferenceService/ServerLive"
+_EMPTY = b"\0\0\0\0\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`ceiling`: calls a second with so many in flight; `floor`: seconds of one call alone, its median. The server's part in
+    answering that it lives is in both, so the client itself is better than this."""
+
+    ceiling: float
+    floor: float
+    concurrency: int
+
+
+def calibrate(
+    target: Target, *, concurrency: int, processes: int, connections: int, seconds: float = 1.0
+) -> Calibration:
+    """Two short runs. Raises LoadFailed when the server answers nothing."""
+    live = Target(target.host, target.port, LIVE, target.metadata)
+    limits = Limits(seconds=seconds, cap=seconds, warm_up=0.2, timeout=5)
+    busy = measure(live, (_EMPTY,), Load(concurrency=concurrency), limits, processes=processes, connections=connections)
+    alone = measure(live, (_EMPTY,), Load(concurrency=1), limits)
+    return Calibration(busy.rate.value, alone.latency.sent[50.0].value, concurrency)

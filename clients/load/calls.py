@@ -1,0 +1,24 @@
+# One call of a run, from when it was due to how it ended.
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clients.load.grpc_status import Status
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call on its way. `tag` is the caller's; `body` collects the answer's message where it is wanted."""
+
+    tag: int
+    scheduled: int
+    sent: int
+    message: bytes
+    stream: int = 0
+    unsent: memoryview | None = None
+    window: int = 0
+    opened: bool = False
+    size: int = 0
+    prefix: bytes = b""
+    body: bytearray | None = None
+    status: Status | None = None

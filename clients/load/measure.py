@@ -1,0 +1,289 @@
+# One load point from start to verdict: sends until the asked precision is reached, then says what was seen and how surely.
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clients.load.errors import LoadInputError
+from clients.load.grpc_status import NAMES
+from clients.load.processes import NOTHING, Records, Senders
+from clients.load.schedule import Curve, Offsets, Process, arrivals
+from clients.load.statistics import Interval, fewest, mean, percentile, warm_up
+from clients.load.worker import Ending, Job
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+_DUE, _SENT, _ANSWERED, _STATUS, _TAG = range(5)
+_LATE_NS = 1_000_000
+_BINS = 48
+NEAR = 0.8
+"""A rate over this share of the client's ceiling says more of the client than of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to send: a gRPC call of one message, by default an inference."""
+
+    host: str
+    port: int
+    path: str = INFER
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Closed loop: `concurrency` calls in flight. Open loop: a `curve` of rates, or the `offsets` of a trace, with at most
+    `most` calls in flight for each process."""
+
+    concurrency: int = 0
+    curve: Curve | None = None
+    process: Process = "poisson"
+    offsets: Offsets | None = None
+    most: int = 1000
+
+    def __post_init__(self) -> None:
+        if sum((self.concurrency > 0, self.curve is not None, self.offsets is not None)) != 1:
+            raise LoadInputError("one load is needed", "a concurrency, a rate or a trace")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a measurement ends and what it may claim. Times in seconds.
+
+    It ends after `seconds` at the least, when rate and `watched` percentile have `precision` (half an interval, as a share),
+    at the latest after `cap`; or after `count` calls. More than `errors` of the calls failed, or a lateness p99 over
+    `lateness`, is said in the verdict.
+    """
+
+    seconds: float = 5.0
+    cap: float = 30.0
+    count: int | None = None
+    warm_up: float = 0.5
+    precision: float = 0.05
+    watched: float = 99.0
+    errors: float = 0.0
+    lateness: float = 0.001
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds by percentile, from when a call was due and from when it was sent."""
+
+    scheduled: dict[float, Interval]
+    sent: dict[float, Interval]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurement:
+    """`seconds` is the window that counts, after the warm-up; `offered` are the calls that were due in it."""
+
+    verdict: str
+    reasons: tuple[str, ...]
+    seconds: float
+    offered: int
+    sent: int
+    completed: int
+    failed: dict[str, int]
+    failures: dict[str, str]
+    late: int
+    lateness_p99: float
+    rate: Interval
+    latency: Latency
+    client_cpu: float
+    reconnects: int
+    records: Records = field(repr=False)
+    """All calls, those of the warm-up too, by the time of their answer."""
+
+
+def measure(
+    target: Target,
+    messages: tuple[bytes, ...],
+    load: Load,
+    limits: Limits,
+    *,
+    processes: int = 1,
+    connections: int = 1,
+    seed: int = 0,
+    ceiling: float = np.inf,
+    progress: Callable[[float, Records], bool] = lambda _seconds, _records: True,
+) -> Measurement:
+    """Send and say what was seen. `progress` is told a few times a second, and ends the run by returning False; `ceiling` is
+    what a calibration found, in calls a second."""
+    jobs = _jobs(target, messages, load, limits, processes=processes, connections=connections, seed=seed)
+    blocks: list[Records] = []
+    with Senders(jobs) as senders:
+        start = senders.start()
+        checked, stopping, seen = 0.0, False, 0
+        for block in senders.blocks():
+            blocks.append(block)
+            seen += len(block)
+            elapsed = (time.monotonic_ns() - start) / 1e9
+            if stopping or elapsed < checked + 0.25:
+                continue
+            checked = elapsed
+            if not progress(elapsed, block) or _enough(blocks, start, elapsed, seen, limits):
+                senders.stop(time.monotonic_ns())
+                stopping = True
+        endings = senders.endings
+    records = np.concatenate(blocks) if blocks else NOTHING
+    return summarize(records, start, limits, endings, open_loop=load.concurrency == 0, ceiling=ceiling)
+
+
+def _jobs(
+    target: Target,
+    messages: tuple[bytes, ...],
+    load: Load,
+    limits: Limits,
+    *,
+    processes: int,
+    connections: int,
+    seed: int,
+) -> list[Job]:
+    random = np.random.default_rng(seed)
+    offsets = load.offsets
+    if load.curve is not None:
+        offsets = arrivals(load.curve, limits.warm_up + limits.cap, process=load.process, seed=seed)
+    if load.concurrency and load.concurrency < processes:
+        raise LoadInputError(f"{load.concurrency} in flight over {processes} processes", "fewer processes")
+    return [
+        Job(
+            address=(target.host, target.port),
+            path=target.path,
+            metadata=target.metadata,
+            messages=messages,
+            order=random.permutation(len(messages)).astype(np.int32),
+            connections=connections,
+            concurrency=len(range(number, load.concurrency, processes)),
+            offsets=np.zeros(0, np.int64) if offsets is None else offsets[number::processes],
+            most=load.most,
+            timeout_ns=int(limits.timeout * 1e9),
+        )
+        for number in range(processes)
+    ]
+
+
+def _enough(blocks: list[Records], start: int, elapsed: float, seen: int, limits: Limits) -> bool:
+    if limits.count is not None:
+        return seen >= limits.count
+    if elapsed >= limits.warm_up + limits.cap:
+        return True
+    if elapsed < limits.warm_up + limits.seconds:
+        return False
+    window = _window(np.concatenate(blocks), start, limits)
+    good = window[window[:, _STATUS] == 0]
+    if len(good) < fewest(limits.watched):
+        return False
+    rate = _rate(good)
+    watched = percentile((good[:, _ANSWERED] - good[:, _DUE]) / 1e9, limits.watched)
+    return max(rate.precision, watched.precision) <= limits.precision
+
+
+def _window(records: Records, start: int, limits: Limits) -> Records:
+    """The calls that count, by the time of their answer: due after the warm-up that was asked for and the one found."""
+    ordered = records[np.argsort(records[:, _ANSWERED], kind="stable")]
+    kept = ordered[ordered[:, _DUE] >= start + int(limits.warm_up * 1e9)]
+    cut = warm_up((kept[:, _ANSWERED] - kept[:, _DUE]).astype(float))
+    return kept[cut:]
+
+
+def _rate(good: Records) -> Interval:
+    """Answers a second, by counts in equal bins of time."""
+    if len(good) < 2:
+        return Interval(0.0, -np.inf, np.inf)
+    times = good[:, _ANSWERED]
+    begin, end = int(times[0]), int(times[-1])
+    counts, _ = np.histogram(times, bins=_BINS, range=(begin, end + 1))
+    return mean(counts / ((end + 1 - begin) / 1e9 / _BINS))
+
+
+def summarize(
+    records: Records, start: int, limits: Limits, endings: list[Ending], *, open_loop: bool, ceiling: float = np.inf
+) -> Measurement:
+    """Counts, intervals and the verdict over what was recorded."""
+    ordered = records[np.argsort(records[:, _ANSWERED], kind="stable")]
+    window = _window(ordered, start, limits)
+    good = window[window[:, _STATUS] == 0]
+    failed = {
+        NAMES[code]: int(count)
+        for code, count in zip(*np.unique(window[:, _STATUS], return_counts=True), strict=True)
+        if code
+    }
+    lateness = (window[:, _SENT] - window[:, _DUE]) / 1e9
+    latencies = [(good[:, _ANSWERED] - good[:, column]) / 1e9 for column in (_DUE, _SENT)]
+    percents = sorted({*PERCENTILES, limits.watched})
+    scheduled, sent = ({p: percentile(values, p) for p in percents} for values in latencies)
+    rate = _rate(good)
+    lateness_p99 = float(np.quantile(lateness, 0.99)) if len(lateness) else 0.0
+    unsent = sum(ending.unsent for ending in endings)
+    verdict, reasons = _judged(
+        good,
+        window,
+        rate,
+        scheduled[limits.watched],
+        limits,
+        lateness_p99=lateness_p99 if open_loop else 0.0,
+        ceiling=ceiling,
+    )
+    return Measurement(
+        verdict=verdict,
+        reasons=reasons,
+        seconds=float(window[-1, _ANSWERED] - window[0, _DUE]) / 1e9 if len(window) else 0.0,
+        offered=len(window) + unsent,
+        sent=len(window),
+        completed=len(good),
+        failed=failed,
+        failures={NAMES[code]: text for ending in endings for code, text in ending.failures.items()},
+        late=int((lateness > _LATE_NS / 1e9).sum()) if open_loop else 0,
+        lateness_p99=lateness_p99,
+        rate=rate,
+        latency=Latency(scheduled, sent),
+        client_cpu=sum(ending.cpu_seconds for ending in endings),
+        reconnects=sum(ending.reconnects for ending in endings),
+        records=ordered,
+    )
+
+
+def _judged(
+    good: Records,
+    window: Records,
+    rate: Interval,
+    watched: Interval,
+    limits: Limits,
+    *,
+    lateness_p99: float,
+    ceiling: float,
+) -> tuple[str, tuple[str, ...]]:
+    """The gravest first: `errors`, `client_limited`, `too_few_samples`, `unstable`, else `valid`; and why, in words."""
+    share = 1 - len(good) / len(window) if len(window) else 1.0
+    least = fewest(limits.watched)
+    reasons = {
+        "errors": f"{share:.2%} of the calls failed; {limits.errors:.2%} may" if share > limits.errors else "",
+        "client_limited": _client_limited(rate, limits, lateness_p99=lateness_p99, ceiling=ceiling),
+        "too_few_samples": "",
+        "unstable": "",
+    }
+    if len(good) < least or not np.isfinite(watched.precision):
+        reasons["too_few_samples"] = f"{len(good)} answers, which hang together, say too little of p{limits.watched:g}"
+        if len(good) < least:
+            reasons["too_few_samples"] = (
+                f"{len(good)} answers say too little of p{limits.watched:g}; {least} are the least"
+            )
+    elif max(rate.precision, watched.precision) > limits.precision:
+        known = f"the rate is known to {rate.precision:.1%}, p{limits.watched:g} to {watched.precision:.1%}"
+        reasons["unstable"] = f"{known}; {limits.precision:.1%} was asked for"
+    found = {verdict: reason for verdict, reason in reasons.items() if reason}
+    return next(iter(found), "valid"), tuple(found.values())
+
+
+def _client_limited(rate: Interval, limits: Limits, *, lateness_p99: float, ceiling: float) -> str:
+    if lateness_p99 > limits.lateness:
+        return f"the client sent late: p99 {1e3 * lateness_p99:.2f} ms; {1e3 * limits.lateness:.2f} ms may be"
+    if rate.value > NEAR * ceiling:
+        return (
+            f"{rate.value:.0f} calls a second are near the {ceiling:.0f} that this client reaches without any inference"
+        )
+    return ""

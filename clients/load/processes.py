@@ -1,0 +1,97 @@
+# The sending processes seen from the parent: started before the clock, read while they run, merged exactly.
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.load.errors import LoadFailed
+from clients.load.worker import COLUMNS, Ending, Job, work
+
+Records = NDArray[np.int64]
+"""Rows of (due, sent, answered, status code, tag); times in ns of the monotonic clock, which all processes share."""
+
+_READY_SECONDS = 60.0
+_GRACE_SECONDS = 10.0
+NOTHING: Records = np.zeros((0, COLUMNS), np.int64)
+
+
+class Senders:
+    """`with Senders(jobs) as senders:` every process is connected and waits; `start` lets all begin at one moment."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        self._jobs = tuple(jobs)
+        self.endings: list[Ending] = []
+        for job in jobs:
+            mine, theirs = context.Pipe()
+            process = context.Process(target=work, args=(job, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(mine)
+            self._processes.append(process)
+
+    def __enter__(self) -> Self:
+        end = time.monotonic() + _READY_SECONDS
+        for pipe in self._pipes:
+            if not pipe.poll(max(end - time.monotonic(), 0)):
+                self._kill()
+                raise LoadFailed(f"a sending process did not start within {_READY_SECONDS:.0f} s")
+            try:
+                pipe.recv()
+            except EOFError:
+                self._kill()
+                raise LoadFailed("a sending process died before the start; what it said stands above") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kill()
+
+    def start(self, lead_seconds: float = 0.05) -> int:
+        """The moment at which all begin, in ns of the monotonic clock."""
+        moment = time.monotonic_ns() + int(lead_seconds * 1e9)
+        for pipe in self._pipes:
+            pipe.send(moment)
+        return moment
+
+    def stop(self, moment: int) -> None:
+        for pipe in self._pipes:
+            try:
+                pipe.send(moment)
+            except OSError:  # it has ended by itself
+                continue
+
+    def blocks(self) -> Iterator[Records]:
+        """What the processes report, a few times a second, until all have ended. Raises LoadFailed when one dies."""
+        open_pipes = list(self._pipes)
+        while open_pipes:
+            for pipe in wait(open_pipes):
+                assert isinstance(pipe, Connection)
+                try:
+                    said = pipe.recv()
+                except EOFError:
+                    raise LoadFailed("a sending process died in the middle; what it said stands above") from None
+                if isinstance(said, Ending):
+                    self.endings.append(said)
+                    open_pipes.remove(pipe)
+                else:
+                    yield np.frombuffer(said, np.int64).reshape(-1, COLUMNS)
+
+    def _kill(self) -> None:
+        for process, pipe in zip(self._processes, self._pipes, strict=True):
+            process.join(0 if process.exitcode is None and not self.endings else _GRACE_SECONDS)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+            pipe.close()

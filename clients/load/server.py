@@ -1,0 +1,120 @@
+# The server's own view of a run: its statistics before and after, and its metrics endpoint while it lasts.
+from __future__ import annotations
+
+import re
+import threading
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from clients.inference import InferenceClient, InferenceError
+
+_STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
+_GAUGE = re.compile(r"^(nv_[a-z_]+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)
+WATCHED = (
+    "nv_cpu_utilization",
+    "nv_cpu_memory_used_bytes",
+    "nv_gpu_utilization",
+    "nv_gpu_memory_used_bytes",
+    "nv_gpu_power_usage",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What the server counted. Nanoseconds are sums over the successful requests; `batches` are executions by batch size."""
+
+    succeeded: int = 0
+    failed: int = 0
+    inferences: int = 0
+    executions: int = 0
+    total_ns: int = 0
+    queue_ns: int = 0
+    input_ns: int = 0
+    infer_ns: int = 0
+    output_ns: int = 0
+    cache_hits: int = 0
+    batches: Mapping[int, int] = field(default_factory=dict)
+
+    def __sub__(self, before: Shares) -> Shares:
+        numbers = {name: getattr(self, name) - getattr(before, name) for name in Shares.__slots__ if name != "batches"}
+        batches = {size: count - before.batches.get(size, 0) for size, count in self.batches.items()}
+        return Shares(**numbers, batches={size: count for size, count in sorted(batches.items()) if count})
+
+    def mean_us(self, part: str) -> float | None:
+        """Of one request, in µs; None when none succeeded."""
+        return float(getattr(self, f"{part}_ns")) / self.succeeded / 1000 if self.succeeded else None
+
+
+def statistics(client: InferenceClient, model: str, *, version: int | None, deadline_seconds: float = 5.0) -> Shares:
+    """All versions together, or one. Raises InferenceError."""
+    call = client.channel.unary_unary(
+        _STATISTICS,
+        request_serializer=service_pb2.ModelStatisticsRequest.SerializeToString,
+        response_deserializer=service_pb2.ModelStatisticsResponse.FromString,
+    )
+    request = service_pb2.ModelStatisticsRequest(name=model, version="" if version is None else str(version))
+    try:
+        answer = call(request, timeout=deadline_seconds, metadata=client.metadata)
+    except grpc.RpcError as error:
+        raise InferenceError(error.code().name, error.details() or "") from None
+    batches: dict[int, int] = {}
+    for one in answer.model_stats:
+        for batch in one.batch_stats:
+            batches[int(batch.batch_size)] = batches.get(int(batch.batch_size), 0) + int(batch.compute_infer.count)
+    stats = [one.inference_stats for one in answer.model_stats]
+    return Shares(
+        succeeded=sum(int(s.success.count) for s in stats),
+        failed=sum(int(s.fail.count) for s in stats),
+        inferences=sum(int(one.inference_count) for one in answer.model_stats),
+        executions=sum(int(one.execution_count) for one in answer.model_stats),
+        total_ns=sum(int(s.success.ns) for s in stats),
+        queue_ns=sum(int(s.queue.ns) for s in stats),
+        input_ns=sum(int(s.compute_input.ns) for s in stats),
+        infer_ns=sum(int(s.compute_infer.ns) for s in stats),
+        output_ns=sum(int(s.compute_output.ns) for s in stats),
+        cache_hits=sum(int(s.cache_hit.count) for s in stats),
+        batches=batches,
+    )
+
+
+class Gauges:
+    """Samples the metrics endpoint every second, in a thread. A gauge that the server does not have has no entry: not
+    available is not 0."""
+
+    def __init__(self, url: str | None, seconds: float = 1.0) -> None:
+        self._url = url
+        self._seconds = seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.samples: dict[str, list[float]] = {}
+        """By gauge and label, such as `nv_gpu_utilization{gpu_uuid="GPU-1"}`."""
+
+    def __enter__(self) -> Self:
+        if self._url is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._url is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(self._seconds):
+            try:
+                with urllib.request.urlopen(str(self._url), timeout=2) as answer:  # noqa: S310  # the user's own URL
+                    text = answer.read(10_000_000).decode()
+            except (OSError, ValueError):
+                continue
+            for name, labels, value in _GAUGE.findall(text):
+                if name in WATCHED:
+                    key = f"{name}{{{labels}}}" if labels else name
+                    self.samples.setdefault(key, []).append(float(value))

@@ -1,0 +1,177 @@
+# One process that sends: it connects, waits for the common start, and reports every call it made.
+from __future__ import annotations
+
+import gc
+import time
+from array import array
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.load.calls import Call
+from clients.load.grpc_status import CANCELLED, Status
+from clients.load.http2 import Http2
+from clients.load.sender import Sender
+
+COLUMNS = 5
+"""Of a record: when it was due, sent and answered (ns of the monotonic clock), status code, tag of the message."""
+_REPORT_NS = 250_000_000
+_TURN_SECONDS = 0.05
+_clock = time.monotonic_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process does. `messages` are gRPC messages with their prefix; `order` are their indices, used in a circle.
+
+    Closed loop: `concurrency` calls in flight. Open loop: `concurrency` is 0, `offsets` are ns from the start, and at most
+    `most` calls are in flight: those that are due meanwhile are sent late, which their latency from when they were due shows.
+    A call without an answer after `timeout_ns` is given up. After the stop, answers are awaited for `drain_ns`.
+    """
+
+    address: tuple[str, int]
+    path: str
+    metadata: tuple[tuple[str, str], ...]
+    messages: tuple[bytes, ...]
+    order: NDArray[np.int32]
+    connections: int
+    concurrency: int = 0
+    offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    most: int = 1000
+    timeout_ns: int = 60_000_000_000
+    drain_ns: int = 5_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The last word of a process. `failures` are the first message of each status code."""
+
+    cpu_seconds: float
+    reconnects: int
+    unsent: int
+    failures: dict[int, str]
+
+
+def work(job: Job, pipe: Connection) -> None:
+    """The body of a process: says `ready`, takes the start, sends blocks of records as bytes, and an `Ending` at last.
+
+    Anything that the parent sends after the start is the time at which to stop.
+    """
+    host, port = job.address
+    sender = Sender(job.address, job.connections, lambda: Http2(f"{host}:{port}", job.path, job.metadata), clock=_clock)
+    sender.connect()
+    loop = _Loop(job, sender, pipe)
+    pipe.send("ready")
+    start = int(pipe.recv())
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # a collection in the middle would be measured as latency; nothing here makes cycles
+    try:
+        while (left := start - _clock()) > 0:
+            time.sleep(min(left / 1e9, 0.1))
+        begun = time.process_time()
+        loop.run(start)
+        pipe.send(Ending(time.process_time() - begun, sender.reconnects, loop.unsent, loop.failures))
+    finally:
+        sender.close()
+
+
+class _Loop:
+    def __init__(self, job: Job, sender: Sender, pipe: Connection) -> None:
+        self._job = job
+        self._sender = sender
+        self._pipe = pipe
+        self._records = array("q")
+        self._reported = self._looked = 0
+        self._turn = 0
+        self._stop = 1 << 62
+        self.unsent = 0
+        self.failures: dict[int, str] = {}
+
+    def run(self, start: int) -> None:
+        self._reported = self._looked = start
+        if self._job.concurrency:
+            self._closed()
+        else:
+            self._open(start)
+        self._drain()
+        self._report()
+
+    def _closed(self) -> None:
+        now = _clock()
+        for _ in range(self._job.concurrency):
+            self._issue(now, now)
+        while True:
+            ended = self._answers(_TURN_SECONDS)
+            now = _clock()
+            if self._over(now):
+                return
+            retry_at = self._sender.retry_at
+            if retry_at > now and ended:  # no server: its place is taken again when a connection is tried again
+                time.sleep(min((retry_at - now) / 1e9, _TURN_SECONDS))
+                now = _clock()
+            for _ in ended:
+                self._issue(now, now)
+
+    def _open(self, start: int) -> None:
+        due = (self._job.offsets + start).tolist()
+        place, count, flying, most = 0, len(due), 0, self._job.most
+        while place < count:
+            now = _clock()
+            while place < count and due[place] <= now and flying < most:
+                self._issue(due[place], now)
+                place += 1
+                flying += 1
+            wait = min((due[place] - now) / 1e9, _TURN_SECONDS) if place < count and flying < most else _TURN_SECONDS
+            flying -= len(self._answers(wait))
+            if self._over(_clock()):
+                break
+        self.unsent = count - place
+
+    def _answers(self, wait: float) -> list[Call]:
+        """The calls that ended, recorded; those that take too long are given up now and then."""
+        ended = self._sender.turn(wait)
+        now = _clock()
+        if now - self._looked >= _REPORT_NS:
+            self._looked = now
+            ended += self._sender.expire(now - self._job.timeout_ns)
+        self._record(ended, now)
+        return ended
+
+    def _issue(self, scheduled: int, now: int) -> None:
+        order = self._job.order
+        tag = int(order[self._turn % len(order)])
+        self._turn += 1
+        self._sender.issue(Call(tag, scheduled, now, self._job.messages[tag]))
+
+    def _record(self, ended: list[Call], now: int) -> None:
+        for call in ended:
+            status = call.status
+            assert status is not None
+            if status.code and status.code not in self.failures:
+                self.failures[status.code] = status.message[:500]
+            self._records.extend((call.scheduled, call.sent, now, status.code, call.tag))
+
+    def _over(self, now: int) -> bool:
+        """Whether the end has come; now and then what was recorded is reported."""
+        if now - self._reported >= _REPORT_NS:
+            self._report()
+            self._reported = now
+            while self._pipe.poll():
+                self._stop = int(self._pipe.recv())
+        return now >= self._stop
+
+    def _drain(self) -> None:
+        end = _clock() + self._job.drain_ns
+        while self._sender.in_flight and _clock() < end:
+            self._record(self._sender.turn(_TURN_SECONDS), _clock())
+        left = self._sender.close()
+        for call in left:
+            call.status = Status(CANCELLED, "no answer before the end of the run")
+        self._record(left, _clock())
+
+    def _report(self) -> None:
+        self._pipe.send(self._records.tobytes())
+        self._records = array("q")

@@ -1,0 +1,166 @@
+# The load generator against a real Triton server: its counts are the server's, and nothing hangs when things go wrong.
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.inference import InferenceClient
+from clients.load.calibrate import calibrate
+from clients.load.measure import Limits, Load, Measurement, Target, measure
+from clients.load.messages import message, random_inputs, shapes
+from clients.load.schedule import Curve
+from clients.load.server import statistics
+from tests.live.scaling import Site, config, open_site
+from tests.live.servers import LiveTriton, MakeTriton
+
+SHORT = Limits(seconds=1.5, cap=1.5, warm_up=0.2)
+
+
+@pytest.fixture
+def site(make_triton: MakeTriton, tmp_path: Path) -> Iterator[Site]:
+    opened = open_site(make_triton(), tmp_path)
+    opened.write("m", {1: 3}, config())
+    opened.load("m")
+    yield opened
+    opened.server.close()
+
+
+def target(live: LiveTriton) -> Target:
+    host, port = live.grpc.split(":")
+    return Target(host, int(port))
+
+
+def messages(live: LiveTriton, model: str = "m") -> tuple[bytes, ...]:
+    with InferenceClient(live.grpc) as client:
+        specs = client.inputs(model, deadline_seconds=10)
+    whole = shapes(specs, batch=2, batched=True, given={})
+    random = np.random.default_rng(0)
+    drawn = [random_inputs(specs, whole, low=0, high=1, random=random) for _ in range(8)]
+    return tuple(message(model, inputs, version=None, parameters={}) for inputs in drawn)
+
+
+def ended(measured: Measurement, status: int = 0) -> int:
+    return int((measured.records[:, 3] == status).sum())
+
+
+@pytest.mark.parametrize(("processes", "connections"), [(1, 1), (2, 3)])
+def test_load_acceptance_2_its_count_is_the_servers_and_its_latency_holds_the_servers(
+    site: Site, processes: int, connections: int
+) -> None:
+    what, floor = (
+        messages(site.live),
+        calibrate(target(site.live), concurrency=6, processes=1, connections=1, seconds=0.5),
+    )
+    with InferenceClient(site.live.grpc) as client:
+        before = statistics(client, "m", version=1)
+        measured = measure(
+            target(site.live), what, Load(concurrency=6), SHORT, processes=processes, connections=connections
+        )
+        shares = statistics(client, "m", version=1) - before
+    assert measured.failed == {}
+    assert ended(measured) == len(measured.records) == shares.succeeded > 100
+    assert shares.inferences == 2 * shares.succeeded
+    assert sum(size * count for size, count in shares.batches.items()) == shares.inferences
+    of_server = shares.mean_us("total")
+    of_client = float((measured.records[:, 2] - measured.records[:, 1]).mean()) / 1000
+    assert of_server is not None
+    assert of_server < of_client
+    assert 0 < floor.floor < 0.05
+    assert floor.ceiling > 100
+
+
+def test_load_acceptance_3_a_stall_shows_in_the_latency_from_when_a_call_was_due(site: Site) -> None:
+    """200 a second for 4 s, stopped for 1 s: a quarter of the calls is due in the stall, and each waits for its end, so a
+    share of (1 - t) / 4 waits longer than t seconds."""
+    what, pid = messages(site.live), site.live.process.state.pid
+    assert pid is not None
+    timers = [
+        threading.Timer(2.5, os.kill, (pid, signal.SIGSTOP)),
+        threading.Timer(3.5, os.kill, (pid, signal.SIGCONT)),
+    ]
+
+    def begin(_seconds: float, _records: object) -> bool:
+        for timer in timers:
+            if not timer.is_alive() and not timer.finished.is_set():
+                timer.start()
+        return True
+
+    load = Load(curve=Curve.flat(200), process="even", most=1)
+    try:
+        measured = measure(target(site.live), what, load, Limits(seconds=4, cap=4.5, warm_up=0.5), progress=begin)
+    finally:
+        for timer in timers:
+            timer.cancel()
+        os.kill(pid, signal.SIGCONT)
+    records = measured.records[measured.records[:, 3] == 0]
+    waited, of_send = (records[:, 2] - records[:, 0]) / 1e9, (records[:, 2] - records[:, 1]) / 1e9
+    for seconds in (0.3, 0.5, 0.7):
+        stalled = int((waited > seconds).sum())
+        assert stalled == pytest.approx(200 * (1 - seconds), abs=60)
+    assert int((of_send > 0.3).sum()) == 1  # only the one that was under way: the others were not sent meanwhile
+
+
+def test_load_acceptance_6_a_wrong_input_name_fails_every_call_and_says_why(site: Site) -> None:
+    wrong = message("m", {"nobody": np.ones((1, 2), np.float32)}, version=None, parameters={})
+    measured = measure(target(site.live), (wrong,), Load(concurrency=2), SHORT)
+    assert (measured.verdict, measured.completed) == ("errors", 0)
+    assert set(measured.failed) == {"INVALID_ARGUMENT"}
+    assert "nobody" in measured.failures["INVALID_ARGUMENT"]
+
+
+def test_load_acceptance_6_refused_connections_are_failures_and_no_storm() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = Target("127.0.0.1", taken.getsockname()[1])
+    begun = time.monotonic()
+    measured = measure(nobody, (b"\0\0\0\0\0",), Load(concurrency=4), SHORT)
+    assert time.monotonic() - begun < 20
+    assert set(measured.failed) == {"UNAVAILABLE"}
+    assert "no connection to 127.0.0.1" in measured.failures["UNAVAILABLE"]
+    assert 0 < len(measured.records) < 1000
+
+
+@pytest.mark.parametrize("load", [Load(concurrency=4), Load(curve=Curve.flat(300))], ids=["closed", "open"])
+def test_load_acceptance_6_a_server_killed_in_the_middle_and_started_again_is_found_again(
+    site: Site, load: Load
+) -> None:
+    what = messages(site.live)
+    answered: list[int] = []
+
+    def watch(seconds: float, records: object) -> bool:
+        if seconds > 1 and not answered:
+            answered.append(1)
+            site.live.process.kill()
+            threading.Thread(target=site.live.process.start).start()
+        return True
+
+    measured = measure(
+        target(site.live), what, load, Limits(seconds=8, cap=8, warm_up=0.2, errors=1, timeout=5), progress=watch
+    )
+    assert ended(measured) + sum(ended(measured, code) for code in range(1, 17)) == len(measured.records)
+    assert ended(measured, 14) > 0
+    last = measured.records[measured.records[:, 3] == 0][-1]
+    assert last[2] > measured.records[measured.records[:, 3] == 14][0][2], "answers came again"
+    site.live.process.wait_ready(60)
+
+
+def test_load_acceptance_6_a_request_of_64_megabytes_and_its_answer_pass(
+    make_triton: MakeTriton, tmp_path: Path
+) -> None:
+    opened = open_site(make_triton(), tmp_path)
+    opened.write("m", {1: 3}, config().replace("max_batch_size: 8", f"max_batch_size: {2**23}"))
+    opened.load("m")
+    rows = np.ones((2**23, 2), np.float32)
+    large = message("m", {"X": rows}, version=None, parameters={})
+    measured = measure(target(opened.live), (large,), Load(concurrency=2), Limits(seconds=1, cap=3, warm_up=0, count=4))
+    assert set(measured.failed) == set()
+    assert ended(measured) >= 4
+    opened.server.close()
