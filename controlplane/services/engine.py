@@ -117,13 +117,16 @@ class Engine:
         LeaseLost and ArtifactCorrupt; what was done stays done and is journalled.
         """
         patience = time.monotonic() + work.load_seconds
-        passes = 0
+        passes, waited = 0, False
         while passes < _PASSES:
             try:
                 if _held(target) == work.lease.model:  # the worker or the change that began it is gone
                     self.restart(work, target, desired)
                 self.end_restart(work, target, desired)
                 observed = self.observe(target, work.lease.model, desired)
+                if waited:
+                    self.heard(work)
+                    waited = False
                 steps = converge(observed, desired)
                 if not steps:
                     return observed
@@ -134,6 +137,7 @@ class Engine:
                 if time.monotonic() >= patience:
                     raise
                 self.wait(work, error)
+                waited = True
         left = "; ".join(step.because for step in steps)
         raise VerificationFailed(f"after {_PASSES} passes it is still not as desired: {left}")
 
@@ -151,6 +155,13 @@ class Engine:
                 if unit.changes.get(work.change).state is ChangeState.APPLYING:
                     unit.changes.edit(work.change, message=f"waiting for the server: {error.message}")
         time.sleep(_RETRY_SECONDS)
+
+    def heard(self, work: Work) -> None:
+        """The server answers again: the change no longer says that it waits for it."""
+        with self._storage.write() as unit:
+            unit.environments.guard(work.lease.environment, work.lease.model, work.lease.token)
+            if work.change is not None and unit.changes.get(work.change).state is ChangeState.APPLYING:
+                unit.changes.edit(work.change, message="")
 
     def restart(self, work: Work, target: Target, desired: Desired) -> None:
         """Kill a server that we launched, put the files right while it is down, and let it start on them."""

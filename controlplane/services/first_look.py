@@ -65,12 +65,17 @@ class FirstLook:
 
     def _observe(self, work: Work, target: Target, desired: Desired) -> Observed:
         """Waits for a server that does not answer, up to the load deadline."""
-        patience = time.monotonic() + work.load_seconds
+        patience, waited = time.monotonic() + work.load_seconds, False
         while True:
             try:
                 self._engine.end_restart(work, target, desired)
-                return self._engine.observe(target, work.lease.model, desired)
+                observed = self._engine.observe(target, work.lease.model, desired)
             except ServerUnreachable as error:
                 if time.monotonic() >= patience:
                     raise
                 self._engine.wait(work, error)
+                waited = True
+            else:
+                if waited:
+                    self._engine.heard(work)
+                return observed

@@ -169,6 +169,29 @@ def test_a_change_says_that_it_waits_for_its_server_and_a_rollback_does_not_wait
     assert "pre-empted" in at.show(change).request.message
 
 
+def test_a_change_no_longer_says_that_it_waits_once_its_server_answers(at: Installation) -> None:
+    at.register(MODEL, 2.0)
+    at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+    at.environments.set_policy(at["admin"], ENV, {"load_timeout_seconds": 600}, expected_number=None)
+    change = at.start(at.propose(MODEL, sets=(("instance_group[0].count", "2"),)))
+    at.triton.process.kill()
+    said: list[str] = []
+    stop = threading.Event()
+    noting = at.worker(boundary=lambda _name: said.append(at.show(change).request.message))
+    worker = threading.Thread(target=noting.run, args=(stop,))
+    worker.start()
+    try:
+        _until(lambda: at.show(change).request.message.startswith("waiting for the server: "))
+        at.triton.process.start()
+        _until(lambda: at.show(change).request.finished_at is not None)
+    finally:
+        stop.set()
+        worker.join()
+    assert at.show(change).request.state is ChangeState.APPLIED
+    assert said
+    assert set(said) == {""}
+
+
 def _until(seen: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not seen():
