@@ -71,9 +71,9 @@ class Desired:
 class Observed:
     """What one model is on one server.
 
-    `config` is the parsed config.pbtxt, None when missing or unreadable. `reported` is what Triton says that it loaded;
-    `mismatches` are the differences between that and the read-back that the desired config should give.
-    `loaded_ns` is `files.newest_ns` as it was when our last load of this model on this server succeeded, None when that
+    `config` is the parsed config.pbtxt, None when missing or unreadable. `reported` is what Triton says that it loaded,
+    None when nothing is or nobody asked; `mismatches` are the differences between that and the read-back that the desired
+    config should give. `loaded_ns` is `files.newest_ns` as it was when our last load of this model on this server succeeded, None when that
     is not known.
     """
 
@@ -82,6 +82,7 @@ class Observed:
     versions: tuple[VersionState, ...]
     mismatches: tuple[str, ...]
     loaded_ns: int | None
+    reported: JsonObject | None = None
 
     @property
     def ready(self) -> frozenset[int]:

@@ -167,7 +167,8 @@ class DeploymentDriver:
         desired = self._engine.desired(lease.environment, model, at.goal)
         other = at.plan.desired if at.goal is at.base else at.base
         with self._storage.read() as unit:
-            versions, before = (_versions(unit, model, content) for content in (at.goal, other))
+            known = unit.catalog.numbered(model, {*at.goal.numbers, *other.numbers})
+        versions, before = (tuple(known[number] for number in content.numbers) for content in (at.goal, other))
         return self._prove(work, at, desired, versions, before)
 
     def _restore(self, work: Work, at: Situation) -> tuple[Proof, ...]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from controlplane.domain.artifacts import Manifest
 from controlplane.domain.audit import AuditFact
@@ -29,7 +30,7 @@ from controlplane.errors import (
 )
 from controlplane.services.lease import Lease
 from controlplane.services.ports import ArtifactStore, Clock, ConfigCodec, Target
-from controlplane.storage.unit_of_work import Storage, UnitOfWork
+from controlplane.storage.unit_of_work import Storage
 
 _log = logging.getLogger(__name__)
 
@@ -78,18 +79,21 @@ class Engine:
     def desired(self, environment: str, model: str, content: RevisionContent) -> Desired:
         """Manifests and rendered config of a content. Raises ArtifactCorrupt when the catalog no longer has its bytes."""
         with self._storage.read() as unit:
-            serving = {ref.number: (ref.artifact, unit.catalog.version(model, ref.number)) for ref in content.versions}
-            retained, outgrown = _retained(unit, environment, model)
-        for number, (artifact, version) in serving.items():
-            if version.artifact != artifact:
-                raise ArtifactCorrupt(f"version {number} of {model!r} is {version.artifact}, not {artifact}")
+            named = unit.environments.served_numbers(environment, model)
+            keep = unit.environments.get(environment).policy.keep_revisions
+            known = unit.catalog.numbered(model, {*content.numbers, *chain(*named)})
+        for ref in content.versions:
+            if known[ref.number].artifact != ref.artifact:
+                raise ArtifactCorrupt(
+                    f"version {ref.number} of {model!r} is {known[ref.number].artifact}, not {ref.artifact}"
+                )
         config = None if content.config is None else revision_config(content.config, content.numbers)
         return Desired(
             config=None if config is None else self._codec.check(config),
-            serving={number: version.manifest for number, (_, version) in serving.items()},
-            retained=retained,
+            serving={number: known[number].manifest for number in content.numbers},
+            retained={number: known[number].manifest for number in sorted({*chain(*named)})},
             beside=content.beside,
-            outgrown=outgrown,
+            outgrown=frozenset(chain(*named)) - frozenset(chain(*named[:keep])),
         )
 
     def observe(self, target: Target, model: str, desired: Desired) -> Observed:
@@ -97,6 +101,7 @@ class Engine:
         files = target.repository.observe(model)
         versions = tuple(target.server.versions(model))
         different: tuple[str, ...] = ()
+        reported: JsonObject | None = None
         if desired.config is not None and any(v.state == "READY" for v in versions):
             reported = target.server.config(model)
             if reported is not None:
@@ -108,7 +113,7 @@ class Engine:
                 )
         with self._storage.read() as unit:
             loaded_ns = unit.environments.loaded_ns(target.spec.name, model)
-        return Observed(files, self._parsed(files.config_text), versions, different, loaded_ns)
+        return Observed(files, self._parsed(files.config_text), versions, different, loaded_ns, reported)
 
     def bring(self, work: Work, target: Target, desired: Desired) -> Observed:
         """Make the server be what is desired, and return what was observed at the end.
@@ -202,9 +207,8 @@ class Engine:
         looks at what was done, and what it says goes into the audit log in the transaction that journals the end.
         """
         model = work.lease.model
-        if step.effect in _WAIT_FOR_LOADS and self._load_unresolved(target, model):
+        while (entry := self._start(work, target, step)) is None:
             self._resolve_load(work, target, desired)
-        entry = self._start(work, target, step)
         name = f"{work.direction.value} {step.effect.value}"
         newest_ns: int | None = None
         said: AuditFact | None = None
@@ -306,9 +310,13 @@ class Engine:
                 raise OperationTimedOut(f"{work.lease.model!r} is still served {work.load_seconds:.0f} s after unload")
             time.sleep(_POLL_SECONDS)
 
-    def _start(self, work: Work, target: Target, step: Step) -> int:
+    def _start(self, work: Work, target: Target, step: Step) -> int | None:
+        """The journal's number of the effect; None when a load must have an end first."""
         with self._storage.write() as unit:
             unit.environments.guard(work.lease.environment, work.lease.model, work.lease.token)
+            waits = step.effect in _WAIT_FOR_LOADS
+            if waits and unit.changes.unresolved_load(target.spec.name, work.lease.model):
+                return None
             return unit.changes.start(
                 JournalEntry(
                     environment=work.lease.environment,
@@ -323,10 +331,6 @@ class Engine:
                     started_at=self._clock.now(),
                 )
             )
-
-    def _load_unresolved(self, target: Target, model: str) -> bool:
-        with self._storage.read() as unit:
-            return unit.changes.unresolved_load(target.spec.name, model)
 
     def _resolve_load(self, work: Work, target: Target, desired: Desired) -> None:
         """Wait for a load whose end we do not know: Triton joins a second load of the same model to the first."""
@@ -348,13 +352,3 @@ class Engine:
 
 def _held(target: Target) -> str | None:
     return None if target.keeper is None else target.keeper.held()
-
-
-def _retained(unit: UnitOfWork, environment: str, model: str) -> tuple[dict[int, Manifest], frozenset[int]]:
-    """Manifests of every version that an accepted revision names: their directories are rollback points. And the numbers
-    of those among them that only revisions older than the policy keeps have."""
-    named = unit.environments.served_numbers(environment, model)
-    keep = unit.environments.get(environment).policy.keep_revisions
-    kept = {number for numbers in named[:keep] for number in numbers}
-    manifests = {n: unit.catalog.version(model, n).manifest for n in sorted({n for numbers in named for n in numbers})}
-    return manifests, frozenset(manifests) - kept

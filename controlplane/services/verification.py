@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
-from controlplane.domain.catalog import GoldenMode, Version
+from controlplane.domain.catalog import Golden, GoldenMode, Version
 from controlplane.domain.converge import Desired, Observed
 from controlplane.domain.environments import Proof, ProofStatus
 from controlplane.domain.golden import (
@@ -31,6 +32,24 @@ _MANY = 2**14
 """Orders of the rows that there must be: a cache of a few hundred of them knows eight draws by a chance below 1e-13."""
 
 
+class LiveModel:
+    """One model on one server, the config that it was loaded with, and the recorded inferences to ask it: each read once."""
+
+    def __init__(self, target: Target, model: str, observed: Observed, read: GoldenReader) -> None:
+        self.target = target
+        self.name = model
+        self.config = observed.reported or {}
+        self._read = cache(read)
+
+    @property
+    def response_cache(self) -> bool:
+        described = self.config.get("response_cache")
+        return isinstance(described, dict) and bool(described.get("enable"))
+
+    def cases(self, golden: Golden) -> Sequence[GoldenCase]:
+        return self._read(golden)
+
+
 class Verifier:
     """Asks a live server; writes nothing. `seconds` is how long one answer may take."""
 
@@ -38,6 +57,9 @@ class Verifier:
         self._read_golden = read_golden
         self._probe = probe
         self._seconds = seconds
+
+    def live(self, target: Target, model: str, observed: Observed) -> LiveModel:
+        return LiveModel(target, model, observed, self._read_golden)
 
     def verify(
         self,
@@ -61,22 +83,24 @@ class Verifier:
             Proof("load", ProofStatus.SHOWN, f"loaded after the newest file time ({observed.files.newest_ns} ns)"),
             Proof("config", ProofStatus.SHOWN, "the loaded config is the one that was written, field by field"),
         ]
+        live = self.live(target, model, observed)
         for version in versions:
-            proofs += self._version(target, model, version, before)
+            proofs += self._version(live, version, before)
         return tuple(proofs)
 
-    def answers(self, target: Target, model: str, version: Version) -> Proof:
+    def answers(self, live: LiveModel, version: Version) -> Proof:
         """Whether one version answers its recorded inferences."""
         name = f"answers of version {version.number}"
         golden = version.inspection.golden
         if golden is None:
             return Proof(name, ProofStatus.SKIPPED, "digest only: no recorded inferences")
-        cases = self._read_golden(golden)
-        hits = target.server.cache_hits(model, version.number)
+        cases = live.cases(golden)
+        server, cached = live.target.server, live.response_cache
+        hits = server.cache_hits(live.name, version.number) if cached else 0
         wrong = ""
         for index, case in enumerate(cases):
             try:
-                verdict = self._ask(target, model, version, case)
+                verdict = self._ask(live, version, case)
             except InferenceFailed as error:
                 return Proof(name, ProofStatus.FAILED, f"case {index}: {error.message}")
             if verdict.outcome is GoldenOutcome.INCONCLUSIVE:
@@ -84,22 +108,19 @@ class Verifier:
             if verdict.outcome is GoldenOutcome.FAILED:
                 wrong = f"case {index}: {verdict.message}"
                 break
-        if target.server.cache_hits(model, version.number) != hits:
-            return self._past_cache(target, model, version, cases, wrong)
+        if cached and server.cache_hits(live.name, version.number) != hits:
+            return self._past_cache(live, version, cases, wrong)
         if wrong:
             return Proof(name, ProofStatus.FAILED, wrong)
         return Proof(name, ProofStatus.SHOWN, f"{len(cases)} recorded cases agree ({golden.mode.value})")
 
-    def _past_cache(
-        self, target: Target, model: str, version: Version, cases: Sequence[GoldenCase], wrong: str
-    ) -> Proof:
+    def _past_cache(self, live: LiveModel, version: Version, cases: Sequence[GoldenCase], wrong: str) -> Proof:
         """Triton's response cache outlives a reload, and what it answers was not computed by what is loaded. Rows in another
         order are another request to it: recorded rows, drawn anew, must have the answers that were recorded with them.
         Its counter does not decide, for clients move it too; that so many draws were all known to it is out of the question.
         `wrong` is how the answers to the recorded requests themselves differ."""
         name = f"answers of version {version.number}"
-        config = target.server.config(model) or {}
-        most = config.get("max_batch_size", 0)
+        most = live.config.get("max_batch_size", 0)
         assert isinstance(most, int)
         pool = together(cases) if version.inspection.signature is not None else None
         if pool is None or pool.rows < 2 or pool.rows ** min(most, MOST_DRAWN) < _MANY:
@@ -107,7 +128,7 @@ class Verifier:
             return Proof(name, ProofStatus.INCONCLUSIVE, f"{seen}, but the response cache answered for the model")
         for _ in range(_DRAWS):
             try:
-                verdict = self._ask(target, model, version, drawn(pool, most))
+                verdict = self._ask(live, version, drawn(pool, most))
             except InferenceFailed as error:
                 return Proof(name, ProofStatus.FAILED, f"recorded rows in another order: {error.message}")
             if verdict.outcome is not GoldenOutcome.PASSED:
@@ -120,45 +141,45 @@ class Verifier:
         seen = f"{_DRAWS} draws of recorded rows agree, past the response cache, which answered the recorded requests"
         return Proof(name, ProofStatus.SHOWN, f"{seen}; what else it holds from before is not known")
 
-    def instances(self, target: Target, model: str, version: Version) -> Proof:
+    def instances(self, live: LiveModel, version: Version) -> Proof:
         """Whether every instance of a version answers."""
         name = f"instances of version {version.number}"
-        config = target.server.config(model)
         golden = version.inspection.golden
-        if config is None or golden is None or golden.mode is GoldenMode.SEQUENCE:
+        if not live.config or golden is None or golden.mode is GoldenMode.SEQUENCE:
             return Proof(name, ProofStatus.SKIPPED, "no recorded input to probe instances with")
-        cases = self._read_golden(golden)
-        batches = config.get("max_batch_size", 0) and "sequence_batching" not in config
+        cases = live.cases(golden)
+        batches = live.config.get("max_batch_size", 0) and "sequence_batching" not in live.config
         pool = together(cases) if batches else None
         inputs = cases[0].inputs if pool is None else pool.inputs
-        return self._probe(target.server, model, version.number, config=config, inputs=inputs, seconds=self._seconds)
+        return self._probe(
+            live.target.server, live.name, version.number, config=live.config, inputs=inputs, seconds=self._seconds
+        )
 
-    def _version(self, target: Target, model: str, version: Version, before: Sequence[Version]) -> list[Proof]:
-        answers = self.answers(target, model, version)
+    def _version(self, live: LiveModel, version: Version, before: Sequence[Version]) -> list[Proof]:
+        answers = self.answers(live, version)
         proofs = [answers]
         if answers.status is not ProofStatus.FAILED:
-            proofs.append(self.instances(target, model, version))
+            proofs.append(self.instances(live, version))
         if answers.status is ProofStatus.SHOWN:
-            proofs += [self._told_apart(version, old) for old in before if old.artifact != version.artifact]
+            proofs += [self._told_apart(live, version, old) for old in before if old.artifact != version.artifact]
         return proofs
 
-    def _told_apart(self, version: Version, old: Version) -> Proof:
+    def _told_apart(self, live: LiveModel, version: Version, old: Version) -> Proof:
         """Whether the inputs that were asked tell this version from one that served before."""
         name = f"version {version.number} told from version {old.number}"
         golden, old_golden = version.inspection.golden, old.inspection.golden
         if golden is None or old_golden is None:
             return Proof(name, ProofStatus.SKIPPED, "digest only: no recorded inferences")
-        recorded = (old_golden, self._read_golden(old_golden)), (golden, self._read_golden(golden))
-        cases = distinguishes(*recorded)
+        cases = distinguishes((old_golden, live.cases(old_golden)), (golden, live.cases(golden)))
         if not cases:
             return Proof(name, ProofStatus.SKIPPED, "both give the same answers to the recorded inputs")
         return Proof(name, ProofStatus.SHOWN, f"{len(cases)} recorded inputs have different answers")
 
-    def _ask(self, target: Target, model: str, version: Version, case: GoldenCase) -> GoldenVerdict:
+    def _ask(self, live: LiveModel, version: Version, case: GoldenCase) -> GoldenVerdict:
         golden = version.inspection.golden
         assert golden is not None
-        outputs = target.server.infer(
-            model,
+        outputs = live.target.server.infer(
+            live.name,
             case.inputs,
             version=version.number,
             outputs=tuple(case.outputs),

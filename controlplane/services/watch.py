@@ -92,14 +92,14 @@ class Watcher:
         self, work: Work, target: Target, desired: Desired, observed: Observed, versions: tuple[Version, ...]
     ) -> list[str]:
         """Everything says READY: do the instances answer, and with the recorded answers?"""
-        model = work.lease.model
+        live = self._verifier.live(target, work.lease.model, observed)
         for version in versions:
-            proof = self._verifier.instances(target, model, version)
-            if proof.status is ProofStatus.FAILED:
-                proof = self._verifier.instances(target, model, version)  # a single lost probe is no reason to reload
+            proof = self._verifier.instances(live, version)
+            if proof.status is ProofStatus.FAILED:  # a single lost probe is no reason to reload
+                proof = self._verifier.instances(live, version)
             if proof.status is ProofStatus.FAILED:
                 return self._heal(work, target, desired, observed, proof.seen)
-            answers = self._verifier.answers(target, model, version)
+            answers = self._verifier.answers(live, version)
             if answers.status is ProofStatus.FAILED:
                 return [f"{answers.name}: {answers.seen}"]
         return []

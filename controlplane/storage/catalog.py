@@ -163,6 +163,14 @@ class CatalogStore:
             raise NotFound(f"there is no version {number} of {model!r}", hint=f"tritonctl model versions {model}")
         return found
 
+    def numbered(self, model: str, numbers: Collection[int]) -> dict[int, Version]:
+        """Those versions, in one query. Raises NotFound when one is missing."""
+        query = select(VersionRow).where(VersionRow.model == model, VersionRow.number.in_(numbers))
+        found = {row.number: _version(row) for row in self._session.scalars(query)} if numbers else {}
+        for number in sorted(set(numbers) - found.keys()):
+            raise NotFound(f"there is no version {number} of {model!r}", hint=f"tritonctl model versions {model}")
+        return found
+
     def versions(self, model: str, *, before: int | None = None, limit: int | None = None) -> tuple[Version, ...]:
         """The highest number first; `before` continues a page. Empty for an unknown model."""
         query = select(VersionRow).where(VersionRow.model == model).order_by(VersionRow.number.desc()).limit(limit)
