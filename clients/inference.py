@@ -94,12 +94,14 @@ class TensorSpec:
     shape: tuple[int, ...]
 
 
-def open_channel(address: str, tls: Tls | None = None) -> grpc.Channel:
-    """A channel to `host:port`. It connects with the first call, and is safe to share between threads."""
+def open_channel(address: str, tls: Tls | None = None, *, own_connection: bool = False) -> grpc.Channel:
+    """A channel to `host:port`. It connects with the first call, and is safe to share between threads. Channels to one
+    address share a connection, but for those that want their own."""
+    options = (*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)) if own_connection else _OPTIONS
     if tls is None:
-        return grpc.insecure_channel(address, options=_OPTIONS)
+        return grpc.insecure_channel(address, options=options)
     credentials = grpc.ssl_channel_credentials(tls.root, tls.key, tls.certificate)
-    return grpc.secure_channel(address, credentials, options=_OPTIONS)
+    return grpc.secure_channel(address, credentials, options=options)
 
 
 class InferenceClient:

@@ -1,7 +1,7 @@
 # What this client can do on this host at best: calls to the same server that infer nothing.
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clients.load.measure import Limits, Load, Target, measure
 
@@ -23,7 +23,7 @@ def calibrate(
     target: Target, *, concurrency: int, processes: int, connections: int, seconds: float = 1.0
 ) -> Calibration:
     """Two short runs. Raises LoadFailed when the server answers nothing."""
-    live = Target(target.host, target.port, LIVE, target.metadata)
+    live = replace(target, path=LIVE)
     limits = Limits(seconds=seconds, cap=seconds, warm_up=0.2, timeout=5)
     busy = measure(live, (_EMPTY,), Load(concurrency=concurrency), limits, processes=processes, connections=connections)
     alone = measure(live, (_EMPTY,), Load(concurrency=1), limits)

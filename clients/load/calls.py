@@ -8,7 +8,8 @@ from clients.load.grpc_status import Status
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call on its way. `tag` is the caller's; `body` collects the answer's message where it is wanted."""
+    """One call on its way. `tag` is the caller's; `body` collects the answer's messages, each with its prefix, where they are
+    wanted. `answered` is when, or 0 for now. `lost`: the server may still be at work on it."""
 
     tag: int
     scheduled: int
@@ -22,3 +23,5 @@ class Call:
     prefix: bytes = b""
     body: bytearray | None = None
     status: Status | None = None
+    answered: int = 0
+    lost: bool = False

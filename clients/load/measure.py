@@ -12,6 +12,7 @@ from clients.load.grpc_status import NAMES
 from clients.load.processes import NOTHING, Records, Senders
 from clients.load.schedule import Curve, Offsets, Process, arrivals
 from clients.load.statistics import Interval, fewest, mean, percentile, warm_up
+from clients.load.transports import Via
 from clients.load.worker import Ending, Job
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -31,6 +32,7 @@ class Target:
     port: int
     path: str = INFER
     metadata: tuple[tuple[str, str], ...] = ()
+    via: Via = field(default_factory=Via)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Measurement:
     reconnects: int
     records: Records = field(repr=False)
     """All calls, those of the warm-up too, by the time of their answer."""
+    transport: str = ""
 
 
 def measure(
@@ -130,7 +133,8 @@ def measure(
                 stopping = True
         endings = senders.endings
     records = np.concatenate(blocks) if blocks else NOTHING
-    return summarize(records, start, limits, endings, open_loop=load.concurrency == 0, ceiling=ceiling)
+    open_loop = load.concurrency == 0
+    return summarize(records, start, limits, endings, open_loop=open_loop, ceiling=ceiling, transport=str(target.via))
 
 
 def _jobs(
@@ -157,6 +161,7 @@ def _jobs(
             messages=messages,
             order=random.permutation(len(messages)).astype(np.int32),
             connections=connections,
+            via=target.via,
             concurrency=len(range(number, load.concurrency, processes)),
             offsets=np.zeros(0, np.int64) if offsets is None else offsets[number::processes],
             most=load.most,
@@ -201,7 +206,14 @@ def _rate(good: Records) -> Interval:
 
 
 def summarize(
-    records: Records, start: int, limits: Limits, endings: list[Ending], *, open_loop: bool, ceiling: float = np.inf
+    records: Records,
+    start: int,
+    limits: Limits,
+    endings: list[Ending],
+    *,
+    open_loop: bool,
+    ceiling: float = np.inf,
+    transport: str = "",
 ) -> Measurement:
     """Counts, intervals and the verdict over what was recorded."""
     ordered = records[np.argsort(records[:, _ANSWERED], kind="stable")]
@@ -244,6 +256,7 @@ def summarize(
         client_cpu=sum(ending.cpu_seconds for ending in endings),
         reconnects=sum(ending.reconnects for ending in endings),
         records=ordered,
+        transport=transport,
     )
 
 

@@ -23,6 +23,8 @@ class Channel:
     def __init__(self, address: tuple[str, int], http: Http2) -> None:
         self.http = http
         self.failed: Status | None = None
+        self.answered = False
+        """Whether the server ever ended a call on it otherwise than by being unavailable."""
         self.socket = socket.create_connection(address, timeout=_CONNECT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
@@ -127,7 +129,11 @@ class Sender:
             readable, _, _ = select.select(sockets, unsent, [], max(seconds, 0))
             for channel in channels:
                 if channel.socket in readable:
-                    ended += channel.receive()
+                    came = channel.receive()
+                    if came:
+                        ended += came
+                        if not channel.answered:
+                            channel.answered = any(call.status and call.status.code != UNAVAILABLE for call in came)
                 if channel.failed is not None:
                     ended += self._drop(channel)
         elif seconds > 0:
@@ -142,7 +148,7 @@ class Sender:
         for channel in [channel for channel in self._slots if channel is not None] + self._leaving:
             for call in channel.http.older(before):
                 channel.http.cancel(call)
-                call.status = Status(DEADLINE_EXCEEDED, "no answer in time")
+                call.status, call.lost = Status(DEADLINE_EXCEEDED, "no answer in time"), True
                 ended.append(call)
         return ended
 
@@ -159,6 +165,7 @@ class Sender:
         if channel is not None:
             if channel.http.open:
                 return channel
+            self._pace(channel)
             self._leaving.append(channel)  # what is in flight there is still answered
             self._slots[number] = None
         now = self._clock()
@@ -169,10 +176,8 @@ class Sender:
         except OSError as error:
             host, port = self._address
             self._reason = Status(UNAVAILABLE, f"no connection to {host}:{port}: {error.strerror or error}")
-            self._retry_at = now + self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE_NS)
+            self._wait_from(now)
             return None
-        self._pause = _FIRST_PAUSE_NS
         self._slots[number] = channel
         self.reconnects += 1
         return channel
@@ -182,10 +187,23 @@ class Sender:
             self._leaving.remove(channel)
         else:
             self._slots[self._slots.index(channel)] = None
+        self._pace(channel)
         left = channel.close()
         for call in left:
-            call.status = call.status or channel.failed
+            call.status, call.lost = call.status or channel.failed, True
         return left
+
+    def _pace(self, channel: Channel) -> None:
+        """A server that takes connections and answers nothing is not asked at full speed: that would only use up ports."""
+        if channel.answered:
+            self._pause = _FIRST_PAUSE_NS
+        else:
+            self._reason = channel.failed or Status(UNAVAILABLE, "the server went away without an answer")
+            self._wait_from(self._clock())
+
+    def _wait_from(self, now: int) -> None:
+        self._retry_at = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_NS)
 
     def _end_leaving(self) -> None:
         for channel in [channel for channel in self._leaving if not channel.http.in_flight]:

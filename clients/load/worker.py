@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from clients.load.calls import Call
 from clients.load.grpc_status import CANCELLED, Status
-from clients.load.http2 import Http2
-from clients.load.sender import Sender
+from clients.load.transports import Transport, Via, open_transport
 
 COLUMNS = 5
 """Of a record: when it was due, sent and answered (ns of the monotonic clock), status code, tag of the message."""
@@ -37,6 +36,7 @@ class Job:
     messages: tuple[bytes, ...]
     order: NDArray[np.int32]
     connections: int
+    via: Via = field(default_factory=Via)
     concurrency: int = 0
     offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     most: int = 1000
@@ -59,15 +59,17 @@ def work(job: Job, pipe: Connection) -> None:
 
     Anything that the parent sends after the start is the time at which to stop.
     """
-    host, port = job.address
-    sender = Sender(job.address, job.connections, lambda: Http2(f"{host}:{port}", job.path, job.metadata), clock=_clock)
+    sender = open_transport(
+        job.address, job.path, job.metadata, job.via, connections=job.connections, keep=False, clock=_clock
+    )
     sender.connect()
     loop = _Loop(job, sender, pipe)
     pipe.send("ready")
     start = int(pipe.recv())
     gc.collect()
     gc.freeze()
-    gc.disable()  # a collection in the middle would be measured as latency; nothing here makes cycles
+    if job.via.chosen == "http2":
+        gc.disable()  # a collection in the middle would be measured as latency; nothing there makes cycles
     try:
         while (left := start - _clock()) > 0:
             time.sleep(min(left / 1e9, 0.1))
@@ -79,7 +81,7 @@ def work(job: Job, pipe: Connection) -> None:
 
 
 class _Loop:
-    def __init__(self, job: Job, sender: Sender, pipe: Connection) -> None:
+    def __init__(self, job: Job, sender: Transport, pipe: Connection) -> None:
         self._job = job
         self._sender = sender
         self._pipe = pipe
@@ -152,7 +154,7 @@ class _Loop:
             assert status is not None
             if status.code and status.code not in self.failures:
                 self.failures[status.code] = status.message[:500]
-            self._records.extend((call.scheduled, call.sent, now, status.code, call.tag))
+            self._records.extend((call.scheduled, call.sent, call.answered or now, status.code, call.tag))
 
     def _over(self, now: int) -> bool:
         """Whether the end has come; now and then what was recorded is reported."""

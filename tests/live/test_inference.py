@@ -1,21 +1,16 @@
 # The inference client against a real Triton server.
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from onnx import parser
 
 from clients.inference import InferenceClient, InferenceError, Tensor, Tls
+from tests.live.certificates import authority_and_client
 from tests.live.scaling import ROW, Site, config, open_site
 from tests.live.servers import LiveTriton, MakeTriton
 
@@ -136,37 +131,8 @@ def test_one_client_serves_many_threads(site: Site, client: InferenceClient) -> 
     assert wrong == []
 
 
-def certify(
-    directory: Path, name: str, issuer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None
-) -> ec.EllipticCurvePrivateKey:
-    """Write `name`.pem and `name`.key for 127.0.0.1; self-signed, as an authority, without an issuer."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0] if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(minutes=5))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-    )
-    certificate = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
-    (directory / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (directory / f"{name}.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return key
-
-
 def test_mutual_tls_lets_in_whoever_has_a_certificate_and_nobody_else(make_triton: MakeTriton, tmp_path: Path) -> None:
-    authority = certify(tmp_path, "authority", None)
-    issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")]), authority)
-    certify(tmp_path, "server", issuer)
-    certify(tmp_path, "client", issuer)
+    root, certificate, key = authority_and_client(tmp_path)
     live = make_triton(
         extra_arguments=(
             "--grpc-use-ssl-mutual=1",
@@ -175,7 +141,6 @@ def test_mutual_tls_lets_in_whoever_has_a_certificate_and_nobody_else(make_trito
             f"--grpc-root-cert={tmp_path}/authority.pem",
         )
     )
-    root, certificate, key = ((tmp_path / name).read_bytes() for name in ("authority.pem", "client.pem", "client.key"))
     cases = {
         "with a certificate": (Tls(root, certificate, key), True),
         "without": (Tls(root), False),
