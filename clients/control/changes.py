@@ -39,6 +39,7 @@ class ChangesRoom:
         environment: str | None = None,
         model: str | None = None,
         state: str | None = None,
+        review: str | None = None,
         cursor: str | None = None,
         limit: int | None = None,
     ) -> Page[ChangeSummary]:
@@ -48,6 +49,7 @@ class ChangesRoom:
             environment=environment,
             model=model,
             state=state,
+            review=review,
             cursor=cursor,
             limit=limit,
         )

@@ -16,7 +16,7 @@ from controlplane.api import pages, wire
 from controlplane.api.security import Caller, Rooms, token_of
 from controlplane.domain.access import Principal
 from controlplane.domain.artifacts import FileEntry
-from controlplane.domain.changes import ACTIVE, ChangeState
+from controlplane.domain.changes import ACTIVE, ChangeState, ReviewState
 from controlplane.errors import AccessDenied, InvalidInput
 from controlplane.services.change_views import ChangeView
 from controlplane.services.planning import Proposal
@@ -40,12 +40,19 @@ def list_changes(
     environment: str | None = None,
     model: str | None = None,
     state: ChangeState | None = None,
+    review: ReviewState | None = None,
     cursor: str | None = None,
     limit: pages.Limit = 50,
 ) -> types.Page[types.ChangeSummary]:
-    """The newest first."""
+    """The newest first. `review` is that of a broken glass: `open` lists what somebody still has to look at."""
     found = rooms.changes.list(
-        caller, environment=environment, model=model, state=state, before=pages.after(cursor), limit=limit + 1
+        caller,
+        environment=environment,
+        model=model,
+        state=state,
+        review=review,
+        before=pages.after(cursor),
+        limit=limit + 1,
     )
     following = pages.cursor(found[limit - 1].id) if len(found) > limit else None
     return types.Page(tuple(wire.of(types.ChangeSummary, item) for item in found[:limit]), following)

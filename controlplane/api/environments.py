@@ -9,10 +9,10 @@ from fastapi import Header, Response
 from clients.control import types
 from controlplane.api import wire
 from controlplane.api.security import Caller, Rooms
-from controlplane.domain.environments import NOTHING, Environment, Revision
+from controlplane.domain.environments import NOTHING, Environment
 from controlplane.domain.times import format_instant
 from controlplane.errors import InvalidInput
-from controlplane.services.environments import DeploymentView, ServerView
+from controlplane.services.environments import DeploymentView, RevisionView, ServerView
 
 
 def create_environment(body: types.NewEnvironment, caller: Caller, rooms: Rooms) -> types.Environment:
@@ -141,10 +141,13 @@ def _deployment(view: DeploymentView) -> types.Deployment:
     )
 
 
-def _revision(revision: Revision) -> types.Revision:
+def _revision(view: RevisionView) -> types.Revision:
+    revision = view.revision
     return wire.of(
         types.Revision,
         revision,
+        kind=view.kind,
+        reason=view.reason,
         digest=revision.content.digest,
         versions=tuple(wire.of(types.VersionRef, ref) for ref in revision.content.versions),
         config=revision.content.config,

@@ -17,7 +17,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 
 
-def of(kind: type[T], source: object, **given: object) -> T:
+def of(kind: type[T], source: object, /, **given: object) -> T:
     """A `kind` whose fields are `given`, or else the attributes of `source`. Times become text, enums their values, sets
     sorted tuples, pairs a dict, and dataclasses the wire type that the field is annotated with."""
     hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable

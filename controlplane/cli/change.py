@@ -7,10 +7,10 @@ from typing import IO, Any
 import click
 
 from clients.control.errors import ApiError
-from clients.control.types import Change, ChangeSummary, NewChange, Page
+from clients.control.types import Change, NewChange
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, when
-from controlplane.cli.pages import change_page, cost, destination
+from controlplane.cli.pages import change_page, cost
 from controlplane.cli.progress import interruptible, sending, watch_line
 from controlplane.cli.session import Noun, Session, at_terminal, confirm, pass_session, say
 from controlplane.cli.uploading import files_of, upload_version
@@ -21,7 +21,6 @@ _ENDED_BADLY = {
     "paused": "it is paused: verification cannot tell, a human decides",
     "stuck": "it is stuck",
 }
-_LIFTED_BY_GLASS = frozenset({"freeze", "approvals", "policy", "gate"})
 _DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
 _acknowledge = click.option(
     "--acknowledge",
@@ -77,9 +76,7 @@ def propose(session: Session, /, apply_now: bool, wait: bool, timeout: float, **
 @pass_session
 def list_changes(session: Session, /, *, env: str | None, review: str | None, **given: Any) -> None:
     """List changes, the newest first."""
-    found = session.client.changes.list(environment=env, **given)
-    if review is not None:
-        found = _reviewed(session, found, review, environment=env, **given)
+    found = session.client.changes.list(environment=env, review=review, **given)
     emit_page(
         session,
         found,
@@ -223,18 +220,7 @@ def watch(session: Session, number: int, wait: bool, timeout: float) -> None:
 
 
 def emit_change(session: Session, found: Change) -> None:
-    emit(session, found, lambda: change_page(found, back_to=back_to(session, found)))
-
-
-def back_to(session: Session, found: Change) -> str | None:
-    """Where a rollback goes, in words; None for other changes, and where the revisions may not be looked at."""
-    s = found.summary
-    if s.kind != "rollback":
-        return None
-    try:
-        return destination(found, session.client.environments.revisions(s.environment, s.model).items)
-    except ApiError:
-        return None
+    emit(session, found, lambda: change_page(found))
 
 
 def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> None:
@@ -261,37 +247,13 @@ def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> 
 
 
 def _apply(session: Session, number: int, break_glass: str | None, *, wait: bool, timeout: float) -> None:
-    try:
-        with sending(f"tritonctl change show {number}"):
-            started = session.client.changes.apply(number, break_glass=break_glass)
-    except ApiError as error:
-        if error.code == "change.blocked" and _glass_would_help(session, number, error):
-            error.hint = f"wait; in an emergency, as an admin: tritonctl change apply {number} --break-glass WHY"
-        raise
+    with sending(f"tritonctl change show {number}"):
+        started = session.client.changes.apply(number, break_glass=break_glass)
     if started.summary.state == "applied":
         say(f"change {number} is applied already, since {when(started.summary.finished_at)}: nothing was done")
         emit_change(session, started)
         return
     finish(session, started, wait=wait, timeout=timeout)
-
-
-def _reviewed(session: Session, page: Page[ChangeSummary], review: str, **given: Any) -> Page[ChangeSummary]:
-    """Those of this page and of the following ones, until a page has any: they are rare."""
-    while True:
-        found = tuple(summary for summary in page.items if summary.review == review)
-        if found or page.next is None:
-            return Page(found, page.next)
-        page = session.client.changes.list(**{**given, "cursor": page.next})
-
-
-def _glass_would_help(session: Session, number: int, error: ApiError) -> bool:
-    """Whether a freeze window is all that keeps it from being applied, beside what nobody needs in an emergency."""
-    found = error.details.get("blockers")
-    codes = {blocker["code"] for blocker in found} if isinstance(found, list) else set()
-    if "freeze" not in codes or not codes <= _LIFTED_BY_GLASS:
-        return False
-    environment = session.client.changes.get(number).summary.environment
-    return session.client.environments.get(environment).policy.get("break_glass") is True
 
 
 def _wish(
@@ -348,7 +310,7 @@ def _looked_at(session: Session, number: int, verb: str) -> str:
     found = session.client.changes.get(number)
     if found.summary.state == "open" and at_terminal() and _may_vote(session):
         if session.output == "table":
-            change_page(found, back_to=back_to(session, found))
+            change_page(found)
         say(f"\n{verb} plan {found.plan.digest}")
         confirm(f"{verb} it?")
     return found.plan.digest

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from clients.control.types import Change, Difference, JournalEntry, JsonObject, Plan, Revision
+from clients.control.types import Change, Difference, JournalEntry, JsonObject, Plan
 from controlplane.cli.output import coloured, facts, heading, table, text, when
 
 RELOAD_WORDS = {
@@ -49,15 +49,14 @@ def proofs(found: Iterable[JsonObject]) -> None:
         click.echo(f"{words}: {seen}" if seen else words)
 
 
-def change_page(change: Change, *, back_to: str | None = None) -> None:
-    """`back_to` is where a rollback goes, in words."""
+def change_page(change: Change) -> None:
     s, plan = change.summary, change.plan
     click.secho(f"change {s.id}  {s.model} in {s.environment}  ", bold=True, nl=False)
     click.echo(coloured(s.state) + (f"  ({change.direction})" if change.direction else ""))
     facts(
         [
             ("kind", s.kind),
-            ("goes back", back_to),
+            ("goes back", destination(change)),
             ("reason", s.reason),
             ("hypothesis", s.hypothesis),
             ("expected", s.expected_effect),
@@ -98,18 +97,15 @@ def change_page(change: Change, *, back_to: str | None = None) -> None:
         proofs(change.proofs)
 
 
-def destination(change: Change, revisions: Iterable[Revision]) -> str | None:
-    """Where a rollback goes, in words: the answer names content, which is that of one of these revisions."""
-    plan = change.plan
-    if not plan.versions:
-        return f"to revision 0, which is nothing, from revision {plan.base_revision}"
-    for revision in revisions:  # the newest first
-        if revision.digest == plan.desired_digest and revision.number <= plan.base_revision:
-            words = f"to revision {revision.number} (accepted {when(revision.accepted_at)})"
-            if revision.number == plan.base_revision:
-                return f"{words}, away from what was being applied"
-            return f"{words}, from revision {plan.base_revision}"
-    return None
+def destination(change: Change) -> str | None:
+    """Where a rollback goes, in words; None for other changes."""
+    target, base = change.target, change.plan.base_revision
+    if target is None:
+        return None
+    if target.revision == 0:
+        return f"to revision 0, which is nothing, from revision {base}"
+    words = f"to revision {target.revision} (accepted {when(target.accepted_at)})"
+    return f"{words}, away from what was being applied" if target.revision == base else f"{words}, from revision {base}"
 
 
 def cost(plan: Plan) -> str:

@@ -5,13 +5,11 @@ import json
 
 import click
 
-from clients.control.types import ChangeSummary, Revision
+from clients.control.types import Revision
 from controlplane.cli import options
 from controlplane.cli.output import emit, emit_page, facts, heading, short, when
 from controlplane.cli.pages import differences, proofs
 from controlplane.cli.session import Noun, Session, pass_session
-
-_MOST = 200  # changes of one answer
 
 
 @click.group(cls=Noun)
@@ -26,34 +24,13 @@ def revision() -> None:
 def list_revisions(session: Session, model: str, env: str) -> None:
     """List the revisions of MODEL, the newest first."""
     found = session.client.environments.revisions(env, model)
-    wanted = {revision.change for revision in found.items if revision.change is not None}
-    changes = _changes(session, env, model, wanted) if session.output == "table" else {}
-
-    def row(r: Revision) -> tuple[object, ...]:
-        change = changes.get(r.change or 0)
-        because = (change.kind, change.reason) if change else (None, None)
-        return (r.number, [ref.number for ref in r.versions], short(r.digest), when(r.accepted_at), r.change, *because)
-
     emit_page(
         session,
         found,
         ("NUMBER", "VERSIONS", "CONTENT", "ACCEPTED", "CHANGE", "KIND", "REASON"),
-        row,
+        _row,
         f"{model} has no revision in {env} yet",
     )
-
-
-def _changes(session: Session, env: str, model: str, wanted: set[int]) -> dict[int, ChangeSummary]:
-    """The changes that made the revisions, by number; there are others between them, which were never accepted."""
-    found: dict[int, ChangeSummary] = {}
-    cursor = None
-    while not wanted <= found.keys():
-        page = session.client.changes.list(environment=env, model=model, cursor=cursor, limit=_MOST)
-        found |= {summary.id: summary for summary in page.items}
-        cursor = page.next
-        if cursor is None:
-            break
-    return found
 
 
 @revision.command()
@@ -79,6 +56,11 @@ def diff(session: Session, model: str, before: int, after: int, env: str) -> Non
     emit(session, found, lambda: differences(found.differences))
 
 
+def _row(r: Revision) -> tuple[object, ...]:
+    versions = [ref.number for ref in r.versions]
+    return (r.number, versions, short(r.digest), when(r.accepted_at), r.change, r.kind, r.reason)
+
+
 def _page(found: Revision) -> None:
     facts(
         [
@@ -89,6 +71,8 @@ def _page(found: Revision) -> None:
             ("versions", "\n".join(f"{ref.number}  {ref.artifact}" for ref in found.versions) or "none"),
             ("beside", "\n".join(f"{file.path}  {file.sha256}" for file in found.beside) or None),
             ("change", found.change),
+            ("kind", found.kind),
+            ("reason", found.reason),
             ("accepted", when(found.accepted_at)),
         ]
     )

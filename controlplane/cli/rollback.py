@@ -4,7 +4,8 @@ from __future__ import annotations
 import click
 
 from controlplane.cli import options
-from controlplane.cli.change import back_to, emit_change, finish
+from controlplane.cli.change import emit_change, finish
+from controlplane.cli.pages import destination
 from controlplane.cli.progress import sending
 from controlplane.cli.session import Session, Verb, pass_session, say
 
@@ -22,8 +23,8 @@ def rollback(
     """Take MODEL back to an earlier revision: a new change, applied at once where the policy lets it."""
     with sending(f"tritonctl deployment show {model} --env {env}"):
         change = session.client.changes.rollback(env, model, reason=reason, to=to)
-    if destination := back_to(session, change):
-        say(f"rollback {change.summary.id} goes {destination}")
+    if where := destination(change):
+        say(f"rollback {change.summary.id} goes {where}")
     if change.summary.state == "open":
         say(f"rollback {change.summary.id} waits for approval: tritonctl change approve {change.summary.id}")
         emit_change(session, change)

@@ -15,6 +15,9 @@ from controlplane.domain.times import format_instant
 ROLLED_BACK = "rolled_back"
 """In a plan's `acknowledged`: the author knows that this content was rolled back before."""
 
+LIFTED_BY_GLASS = frozenset({"approvals", "freeze", "gate", "policy"})
+"""Codes of what policy asks: break-glass lifts it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Blocker:

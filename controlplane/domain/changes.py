@@ -123,6 +123,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackTarget:
+    """The revision that a rollback goes back to. `accepted_at` is None at revision 0, which is nothing."""
+
+    revision: int
+    accepted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """Consent (or its refusal) to one plan digest."""
 

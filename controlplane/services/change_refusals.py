@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from controlplane.domain.access import Principal
 from controlplane.domain.audit import Action, AuditFact
-from controlplane.domain.blockers import Blocker
+from controlplane.domain.blockers import LIFTED_BY_GLASS, Blocker
 from controlplane.domain.canonical import Json
 from controlplane.domain.changes import ACTIVE, ChangeRequest, ChangeState
 from controlplane.domain.times import format_instant
@@ -44,6 +44,9 @@ _NEXT = {
     "policy": "tritonctl change replan {change}",
 }
 
+# Where a freeze window is all that keeps it from being applied, beside what nobody needs in an emergency.
+_FROZEN = "wait; in an emergency, as an admin: tritonctl change apply {change} --break-glass WHY"
+
 
 class Refusals:
     """Each commits an entry of its own before the error is raised: the transaction that it came from wrote nothing."""
@@ -79,10 +82,14 @@ def subjects(request: ChangeRequest) -> dict[str, str]:
     return {"environment": request.environment, "model": request.model, "change": str(request.id)}
 
 
-def blocked(request: ChangeRequest, found: tuple[Blocker, ...]) -> ChangeBlocked:
+def blocked(request: ChangeRequest, found: tuple[Blocker, ...], *, glass: bool = False) -> ChangeBlocked:
+    """`glass` says whether the policy lets somebody break it."""
+    codes = {blocker.code for blocker in found}
+    frozen = glass and "freeze" in codes and codes <= LIFTED_BY_GLASS
+    hint = _FROZEN if frozen else _NEXT.get(found[0].code, "tritonctl change show {change}")
     return ChangeBlocked(
         f"change {request.id} may not be applied: " + "; ".join(b.message for b in found),
-        hint=_NEXT.get(found[0].code, "tritonctl change show {change}").format(change=request.id),
+        hint=hint.format(change=request.id),
         details={"blockers": [{"code": b.code, "message": b.message} for b in found]},
     )
 

@@ -1,6 +1,7 @@
 # A change as people look at it, computed inside one transaction.
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from controlplane.domain.changes import (
     ChangeState,
     JournalEntry,
     Plan,
+    RollbackTarget,
 )
 from controlplane.domain.ensembles import conflicts
 from controlplane.domain.environments import Direction
@@ -21,16 +23,19 @@ from controlplane.domain.policies import Policy
 from controlplane.domain.times import format_instant
 from controlplane.services.deployments import base_content
 from controlplane.services.planning import Draft
+from controlplane.storage.lineage import rollback_target
 from controlplane.storage.neighbours import neighbours
 from controlplane.storage.unit_of_work import UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """What is asked, what is missing, what was done. `direction` is None unless the change is active."""
+    """What is asked, what is missing, what was done. `target` is None unless it is a rollback, `direction` unless the
+    change is active."""
 
     request: ChangeRequest
     plan: Plan
+    target: RollbackTarget | None
     direction: Direction | None
     approvals: tuple[Approval, ...]
     counted: tuple[str, ...]
@@ -41,32 +46,46 @@ class ChangeView:
 
 def view(unit: UnitOfWork, request: ChangeRequest, now: datetime) -> ChangeView:
     plan = unit.changes.plan(request)
-    approvals = unit.changes.approvals(request.id)
     at = situation(unit, request, plan, now)
     active = request.state in ACTIVE and at.deployment.active_change == request.id
+    return _view(
+        unit,
+        request,
+        plan,
+        unit.changes.approvals(request.id),
+        at,
+        direction=at.deployment.direction if active else None,
+        journal=unit.changes.journal(request.id),
+    )
+
+
+def started(
+    unit: UnitOfWork, request: ChangeRequest, plan: Plan, approvals: tuple[Approval, ...], at: Situation
+) -> ChangeView:
+    """What `view` says of a change that this transaction let begin, from what it was decided on."""
+    return _view(unit, request, plan, approvals, at, direction=Direction.FORWARD, journal=())
+
+
+def _view(
+    unit: UnitOfWork,
+    request: ChangeRequest,
+    plan: Plan,
+    approvals: tuple[Approval, ...],
+    at: Situation,
+    *,
+    direction: Direction | None,
+    journal: Sequence[JournalEntry],
+) -> ChangeView:
     return ChangeView(
         request=request,
         plan=plan,
-        direction=at.deployment.direction if active else None,
+        target=rollback_target(unit.session, request, plan),
+        direction=direction,
         approvals=approvals,
         counted=counted(request, plan, approvals, at),
         needed=needed(request, plan, at),
         blockers=blockers(request, plan, approvals, at) if request.state is ChangeState.OPEN else (),
-        journal=tuple(unit.changes.journal(request.id)),
-    )
-
-
-def started(request: ChangeRequest, plan: Plan, approvals: tuple[Approval, ...], at: Situation) -> ChangeView:
-    """What `view` says of a change that this transaction let begin, from what it was decided on."""
-    return ChangeView(
-        request=request,
-        plan=plan,
-        direction=Direction.FORWARD,
-        approvals=approvals,
-        counted=counted(request, plan, approvals, at),
-        needed=needed(request, plan, at),
-        blockers=(),
-        journal=(),
+        journal=tuple(journal),
     )
 
 

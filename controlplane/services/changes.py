@@ -50,13 +50,16 @@ class ChangeService:
         environment: str | None = None,
         model: str | None = None,
         state: ChangeState | None = None,
+        review: ReviewState | None = None,
         before: int | None = None,
         limit: int = 50,
     ) -> tuple[ChangeRequest, ...]:
         """The newest first; `before` is the id at which the page before ended."""
         self._access.require(principal, Permission.CHANGE_READ)
         with self._storage.read() as unit:
-            return unit.changes.list(environment=environment, model=model, state=state, before=before, limit=limit)
+            return unit.changes.list(
+                environment=environment, model=model, state=state, review=review, before=before, limit=limit
+            )
 
     # ask
 
@@ -232,8 +235,8 @@ class ChangeService:
             at = situation(unit, request, plan, self._clock.now())
             found = blockers(request, plan, approvals, at)
             if found:
-                raise blocked(request, found)
-            return started(self._start(unit, principal, request, plan, at.deployment), plan, approvals, at)
+                raise blocked(request, found, glass=at.live.break_glass)
+            return started(unit, self._start(unit, principal, request, plan, at.deployment), plan, approvals, at)
 
     def _start(
         self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, plan: Plan, deployment: Deployment

@@ -8,6 +8,7 @@ from datetime import datetime
 from controlplane.domain.access import Permission, Principal
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import JsonObject
+from controlplane.domain.changes import ChangeKind
 from controlplane.domain.environments import NOTHING, UNOBSERVED, Deployment, Environment, Revision, ServerSpec
 from controlplane.domain.names import check_name
 from controlplane.domain.policies import Policy
@@ -15,6 +16,7 @@ from controlplane.errors import Conflict, NotFound, PreconditionFailed
 from controlplane.services.access import AccessService
 from controlplane.services.ports import Clock
 from controlplane.services.server_changes import changed, check_metrics_url, check_unused, normal, said_of
+from controlplane.storage.lineage import origins
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
 
@@ -24,6 +26,15 @@ class DeploymentView:
 
     deployment: Deployment
     current: Revision | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionView:
+    """A revision with the kind and the reason of the change that made it; both are None at revision 0."""
+
+    revision: Revision
+    kind: ChangeKind | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,20 +263,29 @@ class EnvironmentService:
         with self._storage.read() as unit:
             return _view(unit, _existing(unit, environment, model))
 
-    def revisions(self, principal: Principal, environment: str, model: str) -> tuple[Revision, ...]:
+    def revisions(self, principal: Principal, environment: str, model: str) -> tuple[RevisionView, ...]:
         """The newest first."""
         self._access.require(principal, Permission.ENVIRONMENT_READ)
         with self._storage.read() as unit:
             _existing(unit, environment, model)
-            return tuple(unit.environments.revisions(environment, model))
+            made = origins(unit.session, environment, model)
+            return tuple(
+                RevisionView(revision, *made.get(revision.number, (None, None)))
+                for revision in unit.environments.revisions(environment, model)
+            )
 
-    def revision(self, principal: Principal, environment: str, model: str, number: int) -> Revision:
+    def revision(self, principal: Principal, environment: str, model: str, number: int) -> RevisionView:
         self._access.require(principal, Permission.ENVIRONMENT_READ)
         with self._storage.read() as unit:
             deployment = _existing(unit, environment, model)
             if number == 0:
-                return Revision(environment, model, 0, NOTHING, None, unit.environments.get(environment).created_at, ())
-            return unit.environments.revision(deployment.environment, deployment.model, number)
+                created_at = unit.environments.get(environment).created_at
+                return RevisionView(Revision(environment, model, 0, NOTHING, None, created_at, ()), None, None)
+            revision = unit.environments.revision(deployment.environment, deployment.model, number)
+            if revision.change is None:
+                return RevisionView(revision, None, None)
+            made = unit.changes.get(revision.change)
+            return RevisionView(revision, made.kind, made.reason)
 
 
 def _server(unit: UnitOfWork, environment: str, name: str) -> ServerSpec:

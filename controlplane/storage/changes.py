@@ -152,17 +152,16 @@ class ChangeStore:
         environment: str | None = None,
         model: str | None = None,
         state: ChangeState | None = None,
+        review: ReviewState | None = None,
         before: int | None = None,
         limit: int = 50,
     ) -> tuple[ChangeRequest, ...]:
         """The newest first; `before` continues a page."""
+        wanted = ((ChangeRow.environment, environment), (ChangeRow.model, model), (ChangeRow.state, state))
         query = select(ChangeRow).order_by(ChangeRow.id.desc()).limit(limit)
-        if environment is not None:
-            query = query.where(ChangeRow.environment == environment)
-        if model is not None:
-            query = query.where(ChangeRow.model == model)
-        if state is not None:
-            query = query.where(ChangeRow.state == state.value)
+        for column, value in (*wanted, (ChangeRow.review, review)):
+            if value is not None:
+                query = query.where(column == str(value))
         if before is not None:
             query = query.where(ChangeRow.id < before)
         return tuple(_request(row) for row in self._session.scalars(query))

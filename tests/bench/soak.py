@@ -63,7 +63,7 @@ class Soak:
         self._drive(model, sets=(("instance_group[0].count", str(self.chance.randint(1, 2))),))
 
     def roll_back(self, model: str) -> None:
-        revisions = self.at.environments.revisions(self.at["author"], ENV, model)
+        revisions = [view.revision for view in self.at.environments.revisions(self.at["author"], ENV, model)]
         current = max(revisions, key=lambda revision: revision.number)
         earlier = [r.number for r in revisions if r.number > 0 and r.content.digest != current.content.digest]
         if not earlier:
@@ -111,7 +111,7 @@ class Soak:
 
     def check(self, model: str) -> None:
         current = self.at.environments.deployment(self.at["author"], ENV, model).deployment.revision
-        revision = self.at.environments.revision(self.at["author"], ENV, model, current)
+        revision = self.at.environments.revision(self.at["author"], ENV, model, current).revision
         expected = self.factors[model][max(revision.content.numbers)]
         deadline = time.monotonic() + 60
         while (seen := self._answer(model)) != expected:

@@ -103,7 +103,7 @@ def test_acceptance_7_of_twenty_overlapping_changes_applied_at_once_exactly_one_
     assert late == ["stale"] * (MANY - 1)
     states = Counter(at.show(view).request.state for view in views)
     assert states == {ChangeState.APPLIED: 1, ChangeState.OPEN: MANY - 1}
-    assert [r.number for r in at.environments.revisions(at["author"], ENV, model)] == [2, 1]
+    assert [r.revision.number for r in at.environments.revisions(at["author"], ENV, model)] == [2, 1]
     wished = at.show(winner).plan.desired.config
     assert wished is not None
     assert str(wished["dynamic_batching"]) in str(at.environments.deployment(at["author"], ENV, model).current)

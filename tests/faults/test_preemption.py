@@ -107,7 +107,7 @@ def test_acceptance_6_a_rollback_takes_the_place_of_a_change_whose_load_is_in_fl
     assert effects(at.show(back)) == ["load", "remove_version", "write_config", "load"]
     assert [entry.effect for entry in at.show(first).journal] == [entry.effect for entry in journal]
     revisions = at.environments.revisions(at["author"], ENV, MODEL)
-    assert [(r.number, r.content.numbers) for r in revisions] == [(2, (1,)), (1, (1,))]
+    assert [(r.revision.number, r.revision.content.numbers) for r in revisions] == [(2, (1,)), (1, (1,))]
 
 
 @sqlite

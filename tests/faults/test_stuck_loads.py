@@ -128,7 +128,7 @@ def test_acceptance_6_a_rollback_takes_the_place_of_a_stuck_change_and_waits_as_
     assert stuck.at.show(back).request.state is ChangeState.APPLIED
     assert (stuck.at.answer(MODEL), stuck.at.served(MODEL)) == (2.0, [1])
     revisions = stuck.at.environments.revisions(stuck.at["author"], ENV, MODEL)
-    assert [(r.number, r.content.numbers) for r in revisions] == [(2, (1,)), (1, (1,))]
+    assert [(r.revision.number, r.revision.content.numbers) for r in revisions] == [(2, (1,)), (1, (1,))]
     assert stuck.at.drift(MODEL) == ()
 
 

@@ -167,7 +167,7 @@ def test_acceptance_4_the_record_says_which_proofs_were_shown(at: Installation, 
     at.register(model, 3.0)
     at.deploy(model, versions=(1,), config=at.config(model))
     view = at.deploy(model, versions=(2,))
-    recorded = at.environments.revision(at["author"], ENV, model, 2)
+    recorded = at.environments.revision(at["author"], ENV, model, 2).revision
 
     assert view.request.proofs == recorded.proofs
     artifact = at.catalog.get_version(at["author"], model, 2).artifact

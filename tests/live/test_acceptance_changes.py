@@ -99,7 +99,7 @@ def test_acceptance_3_a_change_that_does_not_load_is_undone(
     assert at.files(model) == ["1/model.onnx", "config.pbtxt"]
     assert (at.served(model), at.answer(model)) == ([1], 2.0)
     assert at.drift(model) == ()
-    assert [r.number for r in at.environments.revisions(at["author"], ENV, model)] == [1]
+    assert [r.revision.number for r in at.environments.revisions(at["author"], ENV, model)] == [1]
 
 
 def test_acceptance_3_a_change_that_loads_and_answers_wrongly_is_undone(
@@ -133,7 +133,7 @@ def test_acceptance_3_undeploy_and_roll_back_from_it(
 
     assert at.rollback(model).request.state is ChangeState.APPLIED
     assert (at.answer(model), at.served(model)) == (2.0, [1])
-    assert [r.content.numbers for r in at.environments.revisions(at["author"], ENV, model)] == [(1,), (), (1,)]
+    assert [r.revision.content.numbers for r in at.environments.revisions(at["author"], ENV, model)] == [(1,), (), (1,)]
 
     end = at.changes.rollback(at["author"], ENV, model, to=0, reason="nobody asks it any more")
     assert (end.request.state, end.needed) == (ChangeState.OPEN, 1)  # what ends the service needs a change's approvals

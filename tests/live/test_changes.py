@@ -58,4 +58,4 @@ def test_a_version_is_registered_proposed_approved_applied_and_rolled_back(at: I
     assert rolled.request.state is ChangeState.APPLIED
     assert at.answer(model) == 2.0
     revisions = at.environments.revisions(at["author"], "live", model)
-    assert [(r.number, r.content.numbers) for r in revisions] == [(3, (1,)), (2, (2,)), (1, (1,))]
+    assert [(r.revision.number, r.revision.content.numbers) for r in revisions] == [(3, (1,)), (2, (2,)), (1, (1,))]

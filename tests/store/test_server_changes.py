@@ -148,7 +148,7 @@ def test_an_environment_is_removed_when_it_is_empty_and_its_history_stays(house:
     ):
         with pytest.raises(NotFound, match="environment 'production' was removed at"):
             act()
-    assert [r.number for r in house.environments.revisions(house["vera"], ENV, MODEL)] == [2, 1]
+    assert [r.revision.number for r in house.environments.revisions(house["vera"], ENV, MODEL)] == [2, 1]
     assert house.changes.show(house["vera"], 1).request.environment == ENV
 
 

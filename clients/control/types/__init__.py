@@ -33,6 +33,7 @@ from clients.control.types.changes import (
     NewRollback,
     Plan,
     Resumption,
+    RollbackTarget,
     Vote,
 )
 from clients.control.types.configs import (
@@ -109,6 +110,7 @@ __all__ = [
     "Request",
     "Resumption",
     "Revision",
+    "RollbackTarget",
     "Server",
     "ServerChanges",
     "Signature",

@@ -143,11 +143,20 @@ class ChangeSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackTarget:
+    """The revision that a rollback goes back to. `accepted_at` is None at revision 0, which is nothing."""
+
+    revision: int
+    accepted_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """`direction` is `forward` or `back` while it is being applied. `counted` are the approvals that count now, of `needed`; it may be applied when `blockers` is empty."""
+    """`target` is where a rollback goes. `direction` is `forward` or `back` while it is being applied. `counted` are the approvals that count now, of `needed`; it may be applied when `blockers` is empty."""
 
     summary: ChangeSummary
     plan: Plan
+    target: RollbackTarget | None
     direction: str | None
     approvals: tuple[Approval, ...]
     counted: tuple[str, ...]

@@ -85,7 +85,8 @@ class VersionRef:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What was accepted: revision 0 is nothing, with no versions and no config. `beside` are the files beside the config."""
+    """What was accepted: revision 0 is nothing, with no versions and no config. `beside` are the files beside the config; `kind` and `reason` are
+    those of the change that made it."""
 
     environment: str
     model: str
@@ -95,6 +96,8 @@ class Revision:
     config: JsonObject | None
     beside: tuple[File, ...]
     change: int | None
+    kind: str | None
+    reason: str | None
     accepted_at: str
     proofs: tuple[JsonObject, ...]
 

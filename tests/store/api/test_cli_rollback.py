@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from clients.control.types import RollbackTarget
 from controlplane.domain.times import format_instant
 from controlplane.wiring import SystemClock
 from tests.store.api.conftest import Api, Cli
@@ -41,6 +42,19 @@ def test_a_rollback_says_where_it_goes(cli: Cli, api: Api, deployed: None) -> No
     assert "goes back  to revision 0, which is nothing, from revision 3\n" in cli(
         "rollback", "double", "-e", "prod", "--to", "0", "--reason", "r", "--no-wait"
     )
+    author = api.as_("author")
+    assert [author.changes.get(number).target for number in (2, 3, 4)] == [
+        None,
+        RollbackTarget(1, accepted),
+        RollbackTarget(0, None),
+    ]
+
+
+def test_a_rollback_away_from_what_is_being_applied_says_so(cli: Cli, deployed: None) -> None:
+    cli(*PROPOSE, "--set", "max_batch_size=4", "--reason", "r", "--apply", "--no-wait")
+    said = cli("rollback", "double", "-e", "prod", "--reason", "worse", "--no-wait")
+    assert "to revision 2 (accepted " in said
+    assert "Z), away from what was being applied\n" in said
 
 
 def test_revisions_are_listed_with_what_made_them(cli: Cli, api: Api, deployed: None) -> None:
@@ -53,6 +67,16 @@ def test_revisions_are_listed_with_what_made_them(cli: Cli, api: Api, deployed: 
         ("2", "2", "change", "wish 2"),
         ("1", "1", "change", "wish 1"),
     ]
+    page = [line.split() for line in cli("revision", "show", "double", "3", "-e", "prod").splitlines()]
+    assert (["kind", "rollback"] in page, ["reason", "worse"] in page) == (True, True), page
+    revisions = api.as_("author").environments
+    assert [(r.kind, r.reason) for r in revisions.revisions("prod", "double").items] == [
+        ("rollback", "worse"),
+        ("change", "wish 2"),
+        ("change", "wish 1"),
+    ]
+    nothing = revisions.revision("prod", "double", 0)
+    assert (nothing.kind, nothing.reason) == (None, None)
 
 
 def test_a_freeze_names_break_glass_where_the_policy_has_it_and_it_says_who_looks_after(
@@ -68,9 +92,10 @@ def test_a_freeze_names_break_glass_where_the_policy_has_it_and_it_says_who_look
     page = cli("change", "apply", "3", "--break-glass", "customers wait", "--no-wait", "--context", "admin")
     closes = "tritonctl change close-review 3 --comment …"
     assert f"open: somebody else closes it: {closes}\n" in page
+    cli(*PROPOSE, "--set", "max_batch_size=2", "--reason", "another, which needs no review")
     listed = cli.json("change", "list", "--review", "open", "--limit", "1")
     assert isinstance(listed, dict)
-    assert [summary["id"] for summary in listed["items"]] == [3]
+    assert ([summary["id"] for summary in listed["items"]], listed["next"]) == ([3], None)
     listed = cli.json("change", "list", "--review", "closed", "--limit", "1")
     assert listed == {"items": [], "next": None}
 
