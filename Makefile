@@ -13,6 +13,9 @@ ARGS ?=
 # Test processes of the tiers that wait for servers most of the time; a file's tests stay together.
 SPREAD ?= 2
 
+# Tests and demo start hundreds of processes of ours: none compiles the sources anew, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check bench soak build clean
 

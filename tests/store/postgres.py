@@ -13,12 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
+
+
+_UNSAFE = ("fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off")
+"""It lives as long as the tests do, and nobody recovers it."""
 
 
 class PostgresMissing(Exception):
@@ -32,6 +36,8 @@ class PostgresServer:
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        # One connection for all of them: each test has a database of its own.
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
 
     def create(self, template: str | None = None) -> URL:
         name = f"tcp_test_{os.getpid()}_{next(self._numbers)}"
@@ -42,10 +48,11 @@ class PostgresServer:
         self._run(f'DROP DATABASE "{url.database}" WITH (FORCE)')
 
     def _run(self, statement: str) -> None:
-        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
+        with self._engine.connect() as connection:
             connection.exec_driver_sql(statement)
-        engine.dispose()
+
+    def close(self) -> None:
+        self._engine.dispose()
 
 
 @contextmanager
@@ -53,13 +60,14 @@ def postgres_server() -> Iterator[PostgresServer]:
     """Raises PostgresMissing."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
-        yield PostgresServer(make_url(given))
+        with closing(PostgresServer(make_url(given))) as server:
+            yield server
         return
     # A short path: a unix socket's may have 107 characters.
     home = Path(tempfile.mkdtemp(prefix="tcp-pg-", dir="/tmp"))
     try:
-        with _own_server(home) as url:
-            yield PostgresServer(url)
+        with _own_server(home) as url, closing(PostgresServer(url)) as server:
+            yield server
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -77,7 +85,7 @@ def _own_server(home: Path) -> Iterator[URL]:
         [binaries / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
         check=True, capture_output=True, cwd=home, env=environment, user=uid, group=gid, extra_groups=groups,
     )  # fmt: skip
-    settings = ["listen_addresses=", f"unix_socket_directories={home}", "fsync=off", "max_connections=200"]
+    settings = ["listen_addresses=", f"unix_socket_directories={home}", "max_connections=200", *_UNSAFE]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(
             [binaries / "postgres", "-D", home / "data", *(part for each in settings for part in ("-c", each))],
