@@ -1,7 +1,11 @@
 # The sending processes seen from the parent: started before the clock, read while they run, merged exactly.
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
+import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -18,9 +22,19 @@ from clients.load.worker import COLUMNS, Ending, Job, work
 Records = NDArray[np.int64]
 """Rows of (due, sent, answered, status code, tag); times in ns of the monotonic clock, which all processes share."""
 
+_PR_SET_PDEATHSIG = 1
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 10.0
 NOTHING: Records = np.zeros((0, COLUMNS), np.int64)
+
+
+def _tethered(job: Job, pipe: Connection, parent: int) -> None:
+    """Dies with the thread that started it, also when that is killed: nothing goes on sending for nobody."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above took effect
+            return
+    work(job, pipe)
 
 
 class Senders:
@@ -34,7 +48,7 @@ class Senders:
         self.endings: list[Ending] = []
         for job in jobs:
             mine, theirs = context.Pipe()
-            process = context.Process(target=work, args=(job, theirs), daemon=True)
+            process = context.Process(target=_tethered, args=(job, theirs, os.getpid()), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(mine)
