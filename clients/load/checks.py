@@ -6,9 +6,10 @@ by number. Without expectations nothing of an answer but its length is kept.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,8 @@ class Difference:
     got: str
     part: str = ""
     request: int = 0
+    answered: int = 0
+    """When, in ns of the monotonic clock."""
 
 
 class Checker:
@@ -90,7 +93,7 @@ class Checker:
             return
         self.differing[tag] += 1
         if len(self.kept) < _KEPT:
-            self.kept.append(found)
+            self.kept.append(replace(found, answered=time.monotonic_ns()))
 
 
 def compare(tag: int, expected: Answers, body: bytes, tolerance: Tolerance) -> Difference | None:

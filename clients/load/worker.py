@@ -4,14 +4,16 @@ from __future__ import annotations
 import gc
 import time
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.load.calls import Call
+from clients.load.checks import Checker, Difference, Expected
 from clients.load.grpc_status import CANCELLED, Status
+from clients.load.sequences import Plan, Sequences
 from clients.load.transports import Transport, Via, open_transport
 
 COLUMNS = 5
@@ -42,16 +44,23 @@ class Job:
     most: int = 1000
     timeout_ns: int = 60_000_000_000
     drain_ns: int = 5_000_000_000
+    plan: Plan | None = None
+    """For stateful models, in the place of `order`: whose turn it is. Then at most `plan.live` calls are in flight."""
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The last word of a process. `failures` are the first message of each status code."""
+    """The last word of a process. `failures` are the first message of each status code, `differing` counts answers that were not
+    the expected ones by tag."""
 
     cpu_seconds: float
     reconnects: int
     unsent: int
     failures: dict[int, str]
+    checked: int = 0
+    differing: dict[int, int] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
 
 
 def work(job: Job, pipe: Connection) -> None:
@@ -60,7 +69,13 @@ def work(job: Job, pipe: Connection) -> None:
     Anything that the parent sends after the start is the time at which to stop.
     """
     sender = open_transport(
-        job.address, job.path, job.metadata, job.via, connections=job.connections, keep=False, clock=_clock
+        job.address,
+        job.path,
+        job.metadata,
+        job.via,
+        connections=job.connections,
+        keep=job.expected is not None,
+        clock=_clock,
     )
     sender.connect()
     loop = _Loop(job, sender, pipe)
@@ -75,7 +90,7 @@ def work(job: Job, pipe: Connection) -> None:
             time.sleep(min(left / 1e9, 0.1))
         begun = time.process_time()
         loop.run(start)
-        pipe.send(Ending(time.process_time() - begun, sender.reconnects, loop.unsent, loop.failures))
+        pipe.send(loop.ending(time.process_time() - begun))
     finally:
         sender.close()
 
@@ -89,8 +104,10 @@ class _Loop:
         self._reported = self._looked = 0
         self._turn = 0
         self._stop = 1 << 62
-        self.unsent = 0
-        self.failures: dict[int, str] = {}
+        self._unsent = 0
+        self._failures: dict[int, str] = {}
+        self._sequences = None if job.plan is None else Sequences(job.plan, job.messages)
+        self._checker = None if job.expected is None else Checker(job.expected)
 
     def run(self, start: int) -> None:
         self._reported = self._looked = start
@@ -100,6 +117,17 @@ class _Loop:
             self._open(start)
         self._drain()
         self._report()
+
+    def ending(self, cpu_seconds: float) -> Ending:
+        ending = Ending(cpu_seconds, self._sender.reconnects, self._unsent, self._failures)
+        if self._checker is None:
+            return ending
+        return replace(
+            ending,
+            checked=self._checker.checked,
+            differing=dict(self._checker.differing),
+            differences=tuple(self._checker.kept),
+        )
 
     def _closed(self) -> None:
         now = _clock()
@@ -130,7 +158,7 @@ class _Loop:
             flying -= len(self._answers(wait))
             if self._over(_clock()):
                 break
-        self.unsent = count - place
+        self._unsent = count - place
 
     def _answers(self, wait: float) -> list[Call]:
         """The calls that ended, recorded; those that take too long are given up now and then."""
@@ -143,6 +171,9 @@ class _Loop:
         return ended
 
     def _issue(self, scheduled: int, now: int) -> None:
+        if self._sequences is not None:
+            self._sender.issue(self._sequences.next(scheduled, now))
+            return
         order = self._job.order
         tag = int(order[self._turn % len(order)])
         self._turn += 1
@@ -152,9 +183,15 @@ class _Loop:
         for call in ended:
             status = call.status
             assert status is not None
-            if status.code and status.code not in self.failures:
-                self.failures[status.code] = status.message[:500]
+            if status.code and status.code not in self._failures:
+                self._failures[status.code] = status.message[:500]
             self._records.extend((call.scheduled, call.sent, call.answered or now, status.code, call.tag))
+        if self._checker is not None:
+            for call in ended:
+                if self._sequences is None or not self._sequences.cut(call):
+                    self._checker.look(call)
+        if self._sequences is not None:
+            self._sequences.answered(ended)
 
     def _over(self, now: int) -> bool:
         """Whether the end has come; now and then what was recorded is reported."""
@@ -167,7 +204,12 @@ class _Loop:
 
     def _drain(self) -> None:
         end = _clock() + self._job.drain_ns
-        while self._sender.in_flight and _clock() < end:
+        while _clock() < end:
+            if self._sequences is not None:
+                for call in self._sequences.closing(_clock()):
+                    self._sender.issue(call)
+            if not self._sender.in_flight:
+                break
             self._record(self._sender.turn(_TURN_SECONDS), _clock())
         left = self._sender.close()
         for call in left:
