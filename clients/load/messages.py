@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b as digest
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.inference import Parameter, Tensor, TensorSpec, encode_request
 from clients.load.errors import LoadInputError
@@ -23,6 +26,11 @@ _TYPES: dict[str, np.dtype[np.generic]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+_BF16 = np.dtype("<u2")
+"""How files hold it: the upper half of an FP32, as it travels."""
+_WIDE = 1e30
+"""Ends of a range whose difference may be no float32."""
+_TRIES = 8
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz0123456789", np.uint8)
 
 
@@ -66,6 +74,33 @@ def shapes(
     return found
 
 
+def distinct_inputs(
+    specs: Sequence[TensorSpec],
+    whole: Mapping[str, tuple[int, ...]],
+    *,
+    ranges: Mapping[str, tuple[float, float]],
+    count: int,
+    seed: int,
+) -> list[dict[str, Tensor]]:
+    """So many requests, no two alike, the same for the same seed; `ranges` are by input. Raises LoadInputError when the types,
+    ranges and shapes do not hold so many."""
+    random = np.random.default_rng(seed)
+    found: dict[tuple[bytes, ...], dict[str, Tensor]] = {}
+    for _ in range(count * _TRIES):
+        drawn: dict[str, Tensor] = {}
+        for spec in specs:
+            low, high = ranges[spec.name]
+            drawn |= random_inputs([spec], whole, low=low, high=high, random=random)
+        key = tuple(digest(_content(tensor)).digest() for tensor in drawn.values())
+        found.setdefault(key, drawn)
+        if len(found) == count:
+            return list(found.values())
+    raise LoadInputError(
+        f"{count} different requests were asked for, and {count * _TRIES} draws gave {len(found)}",
+        "fewer requests, or a wider range",
+    )
+
+
 def random_inputs(
     specs: Sequence[TensorSpec],
     whole: Mapping[str, tuple[int, ...]],
@@ -84,15 +119,15 @@ def _random(spec: TensorSpec, shape: tuple[int, ...], low: float, high: float, r
         words = np.empty(len(letters), object)
         words[:] = [row.tobytes() for row in letters]
         return words.reshape(shape)
-    dtype = _TYPES.get(spec.datatype)
+    dtype = _bfloat16() if spec.datatype == "BF16" else _TYPES.get(spec.datatype)
     if dtype is None:
         raise LoadInputError(
             f"input {spec.name!r} is {spec.datatype}, for which nothing is drawn", "give samples: --data FILE.npz"
         )
     if dtype.kind == "b":
         return random.integers(0, 2, shape).astype(dtype)
-    if dtype.kind == "f":
-        return random.uniform(low, high, shape).astype(dtype)
+    if spec.datatype in ("BF16", "FP16", "FP32", "FP64"):
+        return _uniform(spec, dtype, shape, (low, high), random)
     limits = np.iinfo(dtype.str)
     first, last = max(int(np.ceil(low)), limits.min), min(int(np.ceil(high)), limits.max + 1)
     if last <= first:
@@ -102,33 +137,91 @@ def _random(spec: TensorSpec, shape: tuple[int, ...], low: float, high: float, r
     return random.integers(first, last, shape, dtype=dtype)
 
 
-def from_npz(path: Path, specs: Sequence[TensorSpec], *, batch: int, batched: bool) -> list[dict[str, Tensor]]:
-    """One request for every `batch` rows where the model takes batches (a last part is left out), else one a file.
-
-    Arrays are named like the inputs. Nothing is unpickled: strings are numpy's `S` or `U` types.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+def _uniform(
+    spec: TensorSpec,
+    dtype: np.dtype[np.generic],
+    shape: tuple[int, ...],
+    within: tuple[float, float],
+    random: np.random.Generator,
+) -> Tensor:
+    low, high = within
+    with np.errstate(over="ignore"):
+        ends = np.array([low, high]).astype(dtype).astype(np.float64)
+    if not (low < high and np.isfinite(ends).all()):
         raise LoadInputError(
-            f"the samples {path} cannot be read: {error}", "np.savez with one array for each input"
-        ) from None
-    tensors = {spec.name: _fitted(arrays[spec.name], spec, path) for spec in specs if spec.name in arrays}
+            f"no {spec.datatype} can be drawn from [{low:g}, {high:g}) for input {spec.name!r}", "give --range LOW:HIGH"
+        )
+    wide = spec.datatype == "FP64" or np.abs(ends).max() > _WIDE
+    drawn: NDArray[np.floating] = random.random(shape, np.float64 if wide else np.float32)
+    drawn *= high - low
+    drawn += low
+    found: Tensor = drawn.astype(dtype)
+    found[found.astype(np.float64) >= high] = ends[0]  # what was rounded up to the end, which is excluded
+    return found
+
+
+def _bfloat16() -> np.dtype[np.generic]:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise LoadInputError("BF16 needs a package that numpy lacks", "pip install ml-dtypes") from None
+    found: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+    return found
+
+
+def _content(tensor: Tensor) -> bytes:
+    return b"\0".join(tensor.ravel().tolist()) if tensor.dtype.kind == "O" else tensor.tobytes()
+
+
+def from_npz(path: Path, specs: Sequence[TensorSpec], *, batch: int, batched: bool) -> list[dict[str, Tensor]]:
+    """One request for every `batch` rows where the model takes batches (a last part is left out). Where it takes none, each
+    array is one request's, or has a dimension more, in front, for several.
+
+    Arrays are named like the inputs; outputs that are expected are read alike. Nothing is unpickled: strings are numpy's `S`
+    or `U` types. BF16 is float32, which is rounded, or its upper halves as uint16.
+    """
+    arrays = read_npz(path)
     missing = [spec.name for spec in specs if spec.name not in arrays]
     if missing:
         raise LoadInputError(
             f"{path} has no array {', '.join(missing)}", f"it has {', '.join(sorted(arrays)) or 'none'}"
         )
+    tensors = {spec.name: _fitted(arrays[spec.name], spec, path) for spec in specs}
     if not batched:
-        return [tensors]
+        several = [tensors[spec.name].ndim == len(spec.shape) + 1 for spec in specs]
+        if not any(several):
+            _check_shapes(tensors, specs, path, rows=False)
+            return [tensors]
     counts = {len(tensor) if tensor.ndim else 0 for tensor in tensors.values()}
     if len(counts) != 1 or min(counts) < batch:
         raise LoadInputError(f"{path} has {sorted(counts)} rows for batches of {batch}", "as many rows in each array")
+    _check_shapes(tensors, specs, path, rows=not batched)
+    if not batched:
+        return [{name: tensor[row] for name, tensor in tensors.items()} for row in range(min(counts))]
     return [
         {name: tensor[row : row + batch] for name, tensor in tensors.items()}
         for row in range(0, min(counts) - batch + 1, batch)
     ]
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile, TypeError) as error:
+        raise LoadInputError(
+            f"the samples {path} cannot be read: {error}", "np.savez with one array for each input"
+        ) from None
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], specs: Sequence[TensorSpec], path: Path, *, rows: bool) -> None:
+    """The batch dimension is among those of the spec, where it is -1; `rows` are in front of them."""
+    for spec in specs:
+        got = tensors[spec.name].shape[rows:]
+        if len(got) != len(spec.shape) or any(n not in (-1, g) for n, g in zip(spec.shape, got, strict=True)):
+            raise LoadInputError(
+                f"{path}: {spec.name!r} has the shape {list(got)}, the model's is {list(spec.shape)}", "-1 is any size"
+            )
 
 
 def from_directory(
@@ -136,7 +229,9 @@ def from_directory(
 ) -> list[dict[str, Tensor]]:
     """Raw little-endian tensors: `DIRECTORY/REQUEST/INPUT`, or `DIRECTORY/INPUT` for a single request. A file of an input of
     strings has one in each line."""
-    folders = sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+    if not directory.is_dir():
+        raise LoadInputError(f"{directory} is no directory", "raw tensors in DIRECTORY/REQUEST/INPUT")
+    folders = sorted(path for path in directory.iterdir() if path.is_dir())
     return [
         {spec.name: _raw(folder / spec.name, spec, whole[spec.name]) for spec in specs}
         for folder in folders or [directory]
@@ -156,12 +251,14 @@ def _raw(path: Path, spec: TensorSpec, shape: tuple[int, ...]) -> Tensor:
         words[:] = lines
         flat: Tensor = words
     else:
-        dtype = _TYPES.get(spec.datatype)
+        dtype = _BF16 if spec.datatype == "BF16" else _TYPES.get(spec.datatype)
         if dtype is None or len(data) % dtype.itemsize:
             raise LoadInputError(
                 f"{path} has {len(data)} bytes, which are no {spec.datatype}", "little-endian values, nothing else"
             )
         flat = np.frombuffer(data, dtype)
+        if spec.datatype == "BF16":
+            flat = flat.view(_bfloat16())
     if len(flat) != np.prod(shape, dtype=int):
         raise LoadInputError(
             f"{path} has {len(flat)} values, the shape {list(shape)} takes {np.prod(shape, dtype=int)}", "--shape"
@@ -176,6 +273,10 @@ def _fitted(array: Tensor, spec: TensorSpec, path: Path) -> Tensor:
                 f"{path}: {spec.name!r} is {array.dtype}, the model takes strings", "an array of S or U"
             )
         return array
+    if spec.datatype == "BF16" and array.dtype == np.float32:
+        return array.astype(_bfloat16())
+    if spec.datatype == "BF16" and array.dtype == _BF16:
+        return array.view(_bfloat16())
     dtype = _TYPES.get(spec.datatype)
     if dtype is None or array.dtype != dtype:
         raise LoadInputError(
