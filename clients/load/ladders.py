@@ -89,3 +89,11 @@ def _numbers(text: str, option: str, form: str, counts: Sequence[int]) -> list[f
     if len(numbers) not in counts:
         raise LoadInputError(f"{option} {text}: not {form}", f"{option} {form}")
     return numbers
+
+
+def bounds(text: str) -> tuple[float, float]:
+    """`LOW:HIGH` of a search."""
+    low, high = _numbers(text, "--find-rate", "LOW:HIGH", (2,))
+    if not 0 < low < high:
+        raise LoadInputError(f"--find-rate {text} leads nowhere", "LOW:HIGH in calls a second, such as 100:5000")
+    return low, high

@@ -7,14 +7,15 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
+from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
-from clients.inference import InferenceClient, InferenceError
+from clients.inference import InferenceClient, InferenceError, TensorSpec
 
-_STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
+_SERVICE = "/inference.GRPCInferenceService/"
 _GAUGE = re.compile(r"^(nv_[a-z_]+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)
 WATCHED = (
     "nv_cpu_utilization",
@@ -23,6 +24,8 @@ WATCHED = (
     "nv_gpu_memory_used_bytes",
     "nv_gpu_power_usage",
 )
+PARTS = ("queue", "input", "infer", "output", "total")
+"""Of a request's time in the server: the last is all of it, with what lies between the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +54,47 @@ class Shares:
         return float(getattr(self, f"{part}_ns")) / self.succeeded / 1000 if self.succeeded else None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model takes, as the server says; `versions` are those that are ready. `batched`: the first dimension is the batch."""
+
+    inputs: tuple[TensorSpec, ...]
+    versions: tuple[int, ...]
+    batched: bool
+    decoupled: bool
+    sequences: bool
+
+
+def server_name(client: InferenceClient, *, deadline_seconds: float) -> str:
+    """Such as `triton 2.51.0`. Raises InferenceError."""
+    answer = _ask(client, "ServerMetadata", service_pb2.ServerMetadataRequest(), deadline_seconds)
+    return f"{answer.name} {answer.version}"
+
+
+def facts(client: InferenceClient, model: str, *, version: int | None, deadline_seconds: float) -> ModelFacts:
+    """Raises InferenceError."""
+    which = {"name": model, "version": "" if version is None else str(version)}
+    metadata = _ask(client, "ModelMetadata", service_pb2.ModelMetadataRequest(**which), deadline_seconds)
+    config = _ask(client, "ModelConfig", service_pb2.ModelConfigRequest(**which), deadline_seconds).config
+    return ModelFacts(
+        tuple(TensorSpec(one.name, one.datatype, tuple(one.shape)) for one in metadata.inputs),
+        tuple(sorted(int(one) for one in metadata.versions)),
+        batched=config.max_batch_size > 0,
+        decoupled=config.model_transaction_policy.decoupled,
+        sequences=config.HasField("sequence_batching"),
+    )
+
+
+def ready_models(client: InferenceClient, *, deadline_seconds: float) -> list[str]:
+    """Raises InferenceError, also where the server's index is restricted."""
+    answer = _ask(client, "RepositoryIndex", service_pb2.RepositoryIndexRequest(ready=True), deadline_seconds)
+    return sorted({one.name for one in answer.models})
+
+
 def statistics(client: InferenceClient, model: str, *, version: int | None, deadline_seconds: float = 5.0) -> Shares:
     """All versions together, or one. Raises InferenceError."""
-    call = client.channel.unary_unary(
-        _STATISTICS,
-        request_serializer=service_pb2.ModelStatisticsRequest.SerializeToString,
-        response_deserializer=service_pb2.ModelStatisticsResponse.FromString,
-    )
     request = service_pb2.ModelStatisticsRequest(name=model, version="" if version is None else str(version))
-    try:
-        answer = call(request, timeout=deadline_seconds, metadata=client.metadata)
-    except grpc.RpcError as error:
-        raise InferenceError(error.code().name, error.details() or "") from None
+    answer = _ask(client, "ModelStatistics", request, deadline_seconds)
     batches: dict[int, int] = {}
     for one in answer.model_stats:
         for batch in one.batch_stats:
@@ -81,6 +113,19 @@ def statistics(client: InferenceClient, model: str, *, version: int | None, dead
         cache_hits=sum(int(s.cache_hit.count) for s in stats),
         batches=batches,
     )
+
+
+def _ask(client: InferenceClient, method: str, request: Message, deadline_seconds: float) -> Any:
+    """A call that the client has no method for; the answer is the method's response."""
+    call = client.channel.unary_unary(
+        _SERVICE + method,
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=getattr(service_pb2, f"{method}Response").FromString,
+    )
+    try:
+        return call(request, timeout=deadline_seconds, metadata=client.metadata)
+    except grpc.RpcError as error:
+        raise InferenceError(error.code().name, error.details() or "") from None
 
 
 class Gauges:

@@ -1,4 +1,4 @@
-# HdrHistogram's encoding: what its own library writes, byte for byte, and what comes back.
+# Histograms are written byte for byte as by the reference library, and read back.
 from __future__ import annotations
 
 import numpy as np

@@ -1,0 +1,231 @@
+# A whole run: what is asked is prepared, each load is measured, and everything that was seen is kept.
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from clients.inference import InferenceClient, InferenceError
+from clients.load.calibrate import Calibration, calibrate
+from clients.load.errors import LoadInputError
+from clients.load.ladders import bounds, limit, loads
+from clients.load.measure import Limits, Load, Measurement, Target, measure
+from clients.load.options import Options
+from clients.load.processes import Records
+from clients.load.schedule import Curve
+from clients.load.search import Limit, highest_rate, holds
+from clients.load.server import Gauges, Shares, statistics
+from clients.load.statistics import Interval
+from clients.load.subject import Subject, prepare
+
+WATCHED = 99.0
+_SECONDS = 5.0
+_MOST_SECONDS = 30.0
+_OPEN_LOOP = 32
+"""Calls in flight while the ceiling of an open loop is looked for."""
+STATUSES = {"valid": 0, "errors": 3, "client_limited": 5, "too_few_samples": 6, "unstable": 7}
+_NOT_HELD = 8
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One load and what came of it. `held` are the answers to the limits asked for: None where it cannot be told."""
+
+    name: str
+    load: Load
+    limits: Limits
+    measured: Measurement
+    calibration: Calibration | None
+    shares: Shares | None
+    """Of the server, over the whole of it, warm-up included; None where the server does not tell."""
+    gauges: Mapping[str, Sequence[float]]
+    held: tuple[tuple[Limit, bool | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The highest rate that was seen to hold the limits, 0 when not even the lowest did, and the lowest that was not,
+    infinite when all did."""
+
+    holds: float
+    fails: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    options: Options
+    subject: Subject
+    begun: datetime
+    points: tuple[Point, ...]
+    found: Found | None
+    interrupted: bool
+
+    @property
+    def status(self) -> int:
+        """The exit status: of the gravest that happened."""
+        if self.interrupted:
+            return _INTERRUPTED
+        if self.options.find_rate is not None:
+            return 0 if self.found is not None and self.found.holds > 0 else _NOT_HELD
+        verdicts = {point.measured.verdict for point in self.points}
+        gravest = next((status for verdict, status in STATUSES.items() if status and verdict in verdicts), 0)
+        if not gravest and any(held is not True for point in self.points for _, held in point.held):
+            return _NOT_HELD
+        return gravest
+
+
+class Watcher:
+    """Is told how a run goes, and ends it by `stopping`. This one says nothing."""
+
+    stopping: bool = False
+
+    def prepared(self, subject: Subject) -> None: ...
+
+    def calibrating(self) -> None: ...
+
+    def begins(self, name: str, limits: Limits) -> None: ...
+
+    def goes_on(self, seconds: float, records: Records) -> None:
+        """A few times a second, with what ended since."""
+
+    def knows(self, rate: Interval, watched: Interval) -> None:
+        """Now and then: how well they are known by now."""
+
+    def ended(self, point: Point) -> None: ...
+
+
+class _Stopped(Exception):  # no error: somebody pressed Ctrl-C
+    pass
+
+
+def run(options: Options, watcher: Watcher | None = None) -> Report:
+    """Raises LoadInputError before anything is sent, LoadFailed when the generator breaks down."""
+    watcher = watcher or Watcher()
+    asked = [limit(text) for text in options.limits]
+    named = _loads(options)
+    if options.find_rate is not None and not asked:
+        raise LoadInputError("--find-rate without a limit", "say what has to hold: --limit 'p99<=10ms'")
+    subject = prepare(options)
+    watcher.prepared(subject)
+    begun = datetime.now(UTC)
+    runner = _Runner(options, subject, asked, watcher)
+    found = None
+    try:
+        if options.find_rate is None:
+            for name, load in named:
+                runner.point(name, load)
+        else:
+            low, high = bounds(options.find_rate)
+            good, bad, _ = highest_rate(runner.at, asked, low=low, high=high, within=options.within)
+            found = Found(good, bad)
+    except _Stopped:
+        pass
+    return Report(options, subject, begun, tuple(runner.points), found, interrupted=watcher.stopping)
+
+
+def _loads(options: Options) -> list[tuple[str, Load]]:
+    shape = {"concurrency": options.concurrency, "rate": options.rate, "bursts": options.bursts, "ramp": options.ramp,
+             "curve": options.curve}  # fmt: skip
+    if options.find_rate is not None:
+        given = [f"--{name}" for name, value in (*shape.items(), ("trace", options.trace)) if value is not None]
+        if given:
+            raise LoadInputError(f"--find-rate and {' and '.join(given)} at once", "one shape for each run")
+        bounds(options.find_rate)
+    found = loads(**shape, trace_file=options.trace, process=options.arrivals)
+    return [(name, replace(load, most=options.most)) for name, load in found]
+
+
+class _Runner:
+    def __init__(self, options: Options, subject: Subject, asked: Sequence[Limit], watcher: Watcher) -> None:
+        self._options = options
+        self._subject = subject
+        self._asked = asked
+        self._watcher = watcher
+        self._target = Target(subject.host, subject.port, metadata=subject.headers)
+        self._calibrations: dict[int, Calibration] = {}
+        self.points: list[Point] = []
+
+    def at(self, rate: float) -> Measurement:
+        load = Load(curve=Curve.flat(rate), process=self._options.arrivals, most=self._options.most)
+        return self.point(f"{rate:.5g}/s", load)
+
+    def point(self, name: str, load: Load) -> Measurement:
+        options, subject, watcher = self._options, self._subject, self._watcher
+        limits = _limits(options, load, self._asked)
+        calibration = self._calibrated(load.concurrency or _OPEN_LOOP) if options.calibration else None
+        if watcher.stopping:
+            raise _Stopped
+        watcher.begins(name, limits)
+
+        def progress(seconds: float, records: Records) -> bool:
+            watcher.goes_on(seconds, records)
+            return not watcher.stopping
+
+        with (
+            InferenceClient(subject.address, metadata=subject.headers) as client,
+            Gauges(options.metrics_url) as gauges,
+        ):
+            before = _counted(client, subject)
+            measured = measure(
+                self._target,
+                subject.messages,
+                load,
+                limits,
+                processes=min(options.processes, load.concurrency or options.processes),
+                connections=options.connections,
+                seed=options.seed,
+                ceiling=calibration.ceiling if calibration is not None else math.inf,
+                progress=progress,
+            )
+            after = _counted(client, subject)
+        shares = after - before if before is not None and after is not None else None
+        held = tuple((one, holds(measured, [one])) for one in self._asked)
+        point = Point(name, load, limits, measured, calibration, shares, gauges.samples, held)
+        self.points.append(point)
+        watcher.ended(point)
+        if watcher.stopping:
+            raise _Stopped
+        return measured
+
+    def _calibrated(self, concurrency: int) -> Calibration:
+        if concurrency not in self._calibrations:
+            self._watcher.calibrating()
+            processes = min(self._options.processes, concurrency)
+            self._calibrations[concurrency] = calibrate(
+                self._target, concurrency=concurrency, processes=processes, connections=self._options.connections
+            )
+        return self._calibrations[concurrency]
+
+
+def _limits(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
+    """A load that changes is measured whole, and not ended before: its precision says nothing."""
+    whole = _length(load)
+    seconds = options.seconds or (_SECONDS if whole is None else max(whole - options.warm_up, 0.1))
+    most = options.max_seconds or max(_MOST_SECONDS if whole is None else 0.0, seconds)
+    return Limits(
+        seconds=min(seconds, most),
+        cap=most,
+        count=options.requests,
+        warm_up=options.warm_up,
+        precision=options.precision,
+        watched=options.percentile or max((percent for percent, _ in asked), default=WATCHED),
+        timeout=options.timeout,
+    )
+
+
+def _length(load: Load) -> float | None:
+    """Seconds that a load takes which is not the same all the time."""
+    if load.offsets is not None:
+        return float(load.offsets[-1]) / 1e9
+    if load.curve is None or len(load.curve.pieces) == 1:
+        return None
+    return load.curve.period if load.curve.repeats else load.curve.pieces[0].end
+
+
+def _counted(client: InferenceClient, subject: Subject) -> Shares | None:
+    try:
+        return statistics(client, subject.model, version=subject.version)
+    except InferenceError:
+        return None
