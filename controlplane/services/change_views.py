@@ -17,8 +17,9 @@ from controlplane.domain.changes import (
     Plan,
     RollbackTarget,
 )
-from controlplane.domain.ensembles import conflicts
+from controlplane.domain.ensembles import Neighbour, conflicts
 from controlplane.domain.environments import Direction
+from controlplane.domain.latency_gates import LatencyMeasurement
 from controlplane.domain.policies import Policy
 from controlplane.domain.times import format_instant
 from controlplane.services.deployments import base_content
@@ -42,6 +43,7 @@ class ChangeView:
     needed: int
     blockers: tuple[Blocker, ...]
     journal: tuple[JournalEntry, ...]
+    latency: tuple[LatencyMeasurement, ...]
 
 
 def view(unit: UnitOfWork, request: ChangeRequest, now: datetime) -> ChangeView:
@@ -56,6 +58,7 @@ def view(unit: UnitOfWork, request: ChangeRequest, now: datetime) -> ChangeView:
         at,
         direction=at.deployment.direction if active else None,
         journal=unit.changes.journal(request.id),
+        latency=unit.latency.of_change(request.id),
     )
 
 
@@ -64,6 +67,11 @@ def started(
 ) -> ChangeView:
     """What `view` says of a change that this transaction let begin, from what it was decided on."""
     return _view(unit, request, plan, approvals, at, direction=Direction.FORWARD, journal=())
+
+
+def asked(unit: UnitOfWork, request: ChangeRequest, plan: Plan, at: Situation) -> ChangeView:
+    """What `view` says of a change that this transaction wrote."""
+    return _view(unit, request, plan, (), at, direction=None, journal=())
 
 
 def _view(
@@ -75,6 +83,7 @@ def _view(
     *,
     direction: Direction | None,
     journal: Sequence[JournalEntry],
+    latency: tuple[LatencyMeasurement, ...] = (),
 ) -> ChangeView:
     return ChangeView(
         request=request,
@@ -86,11 +95,21 @@ def _view(
         needed=needed(request, plan, at),
         blockers=blockers(request, plan, approvals, at) if request.state is ChangeState.OPEN else (),
         journal=tuple(journal),
+        latency=latency,
     )
 
 
-def situation(unit: UnitOfWork, request: ChangeRequest, plan: Plan, now: datetime) -> Situation:
-    """Everything outside the request that decides whether it may be applied, as this transaction sees it."""
+def situation(
+    unit: UnitOfWork,
+    request: ChangeRequest,
+    plan: Plan,
+    now: datetime,
+    around: tuple[Neighbour, ...] | None = None,
+) -> Situation:
+    """Everything outside the request that decides whether it may be applied, as this transaction sees it; `around` are the
+    model's neighbours where they were read already."""
+    if around is None and request.state is ChangeState.OPEN:
+        around = neighbours(unit.session, request.environment, request.model)
     deployment = unit.environments.deployment(request.environment, request.model)
     assert deployment is not None
     voters = {
@@ -105,29 +124,31 @@ def situation(unit: UnitOfWork, request: ChangeRequest, plan: Plan, now: datetim
         voters=voters,
         rolled_back=unit.changes.rolled_back_digests(request.environment, request.model),
         now=now,
-        neighbours=(
-            neighbours(unit.session, request.environment, request.model) if request.state is ChangeState.OPEN else ()
-        ),
+        neighbours=around or (),
     )
 
 
 def asides(
-    unit: UnitOfWork, draft: Draft, policy: Policy, environment: str, model: str, *, but: int, now: datetime
+    unit: UnitOfWork,
+    draft: Draft,
+    policy: Policy,
+    request: ChangeRequest,
+    *,
+    around: tuple[Neighbour, ...],
+    now: datetime,
 ) -> tuple[str, ...]:
     """What whoever proposes should know besides the plan: who else wishes the same, that a freeze does not hold a
-    rollback, and what going back means for ensembles. `but` is the change itself."""
+    rollback, and what going back means for ensembles. `around` are the model's neighbours."""
     wish = (draft.kind, draft.base_revision, draft.desired.digest)
     found = []
-    for other in unit.changes.list(environment=environment, model=model, state=ChangeState.OPEN):
-        if other.id == but:
+    for other in unit.changes.list(environment=request.environment, model=request.model, state=ChangeState.OPEN):
+        if other.id == request.id:
             continue
         plan = unit.changes.plan(other)
         if (plan.kind, plan.base_revision, plan.desired.digest) == wish:
             found.append(f"change {other.id} by {other.author}, still open, proposes the same: one of them is enough")
     if draft.kind is not ChangeKind.CHANGE:  # a change is blocked by them
-        found += [
-            clash.message for clash in conflicts(model, draft.desired, neighbours(unit.session, environment, model))
-        ]
+        found += [clash.message for clash in conflicts(request.model, draft.desired, around)]
     if draft.kind is ChangeKind.ROLLBACK:
         found += [
             f"freeze window {window.name!r} is on until {format_instant(window.ends_at)}: rollbacks are exempt"

@@ -19,10 +19,12 @@ from controlplane.domain.environments import Deployment, Direction
 from controlplane.errors import Conflict, InvalidInput, PreconditionFailed, TransitionIllegal
 from controlplane.services.access import AccessService
 from controlplane.services.change_refusals import Refusals, blocked, in_force, over, subjects
-from controlplane.services.change_views import ChangeView, asides, situation, started, view
+from controlplane.services.change_requests import ask
+from controlplane.services.change_views import ChangeView, asides, asked, situation, started, view
 from controlplane.services.deployments import ACCEPT, RESTART
 from controlplane.services.planning import Planner, Proposal
 from controlplane.services.ports import Clock
+from controlplane.storage.neighbours import neighbours
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
 DECISIONS = ("retry", "accept", "undo", "restart")
@@ -67,8 +69,9 @@ class ChangeService:
         self._access.require(principal, Permission.CHANGE_PROPOSE)
         if proposal.reconcile:
             self._access.require(principal, Permission.DEPLOYMENT_RECONCILE)
-        request, _ = self._propose(principal, proposal)
-        return self.show(principal, request.id)
+        draft = self._planner.draft(proposal)
+        with self._storage.write() as unit:
+            return asked(unit, *ask(unit, principal, proposal, draft, self._clock.now()))
 
     def replan(self, principal: Principal, change: int, edits: Proposal | None = None) -> ChangeView:
         """Plan again on the current revision and under the current policy; votes on another plan than the new one stop
@@ -104,7 +107,8 @@ class ChangeService:
                 expected_effect=request.expected_effect if edits is None else edits.expected_effect,
                 expires_at=now + timedelta(hours=policy.expires_after_hours),
             )
-            notes = asides(unit, draft, policy, request.environment, request.model, but=change, now=now)
+            around = neighbours(unit.session, request.environment, request.model)
+            notes = asides(unit, draft, policy, request, around=around, now=now)
             new = draft.plan(change, number, principal.name, now, notes)
             unit.changes.add_plan(new)
             unit.catalog.keep_beside(request.model, new.desired.beside)
@@ -117,57 +121,17 @@ class ChangeService:
         """Propose to go back to an accepted revision (by default the last one that is not what was rolled back from),
         and apply it at once where the policy needs no approval. Pre-empts an active change of the same model."""
         self._access.require(principal, Permission.CHANGE_ROLLBACK)
-        request, wanted = self._propose(principal, Proposal(environment, model, reason, rollback=True, revision=to))
-        if wanted > 0:
-            return self.show(principal, request.id)
-        return self._apply(principal, request.id)
-
-    def _propose(self, principal: Principal, proposal: Proposal) -> tuple[ChangeRequest, int]:
-        """The new request and how many approvals it needs."""
+        proposal = Proposal(environment, model, reason, rollback=True, revision=to)
         draft = self._planner.draft(proposal)
         with self._storage.write() as unit:
-            policy = unit.environments.get(proposal.environment).policy
-            unit.environments.ensure_deployment(proposal.environment, proposal.model)
-            now = self._clock.now()
-            request = unit.changes.add(
-                ChangeRequest(
-                    id=0,
-                    environment=proposal.environment,
-                    model=proposal.model,
-                    kind=draft.kind,
-                    state=ChangeState.OPEN,
-                    reason=proposal.reason,
-                    hypothesis=proposal.hypothesis,
-                    expected_effect=proposal.expected_effect,
-                    author=principal.name,
-                    last_editor=principal.name,
-                    created_at=now,
-                    expires_at=now + timedelta(hours=policy.expires_after_hours),
-                    plan_number=1,
-                )
-            )
-            notes = asides(unit, draft, policy, request.environment, request.model, but=request.id, now=now)
-            plan = draft.plan(request.id, 1, principal.name, now, notes)
-            unit.changes.add_plan(plan)
-            unit.catalog.keep_beside(request.model, plan.desired.beside)
-            self._audit(
-                unit,
-                principal,
-                Action.CHANGE_PROPOSED,
-                request,
-                {
-                    "plan": plan.digest,
-                    "kind": draft.kind.value,
-                    "base": plan.base_digest,
-                    "content": plan.desired.digest,
-                    "reload_class": plan.reload_class,
-                    "reason": proposal.reason,
-                },
-            )
-            if proposal.adopted_from:
-                described: dict[str, Json] = {"source": proposal.adopted_from, "content": plan.desired.digest}
-                self._audit(unit, principal, Action.MODEL_ADOPTED, request, described)
-            return request, needed(request, plan, situation(unit, request, plan, now))
+            unit.environments.lock(environment, model)
+            request, plan, at = ask(unit, principal, proposal, draft, self._clock.now())
+            if needed(request, plan, at) > 0:
+                return asked(unit, request, plan, at)
+            # In one transaction where it can be: an ensemble's members are locked in an order of their own.
+            if not members(plan.desired.config) and not blockers(request, plan, (), at):
+                return started(unit, self._start(unit, principal, request, plan, at.deployment), plan, (), at)
+        return self._apply(principal, request.id)
 
     # decide
 

@@ -291,7 +291,8 @@ class ChangeStore:
         self._session.execute(
             update(JournalRow)
             .where(JournalRow.id == entry)
-            .values(finished_at=at, error_code=error and error.code, error=error and error.message)
+            .values(finished_at=at, error_code=error and error.code, error=error and error.message),
+            execution_options={"synchronize_session": False},
         )
 
     def unresolved_load(self, server: str, model: str) -> bool:

@@ -177,7 +177,7 @@ class EnvironmentStore:
     # deployments
 
     def deployment(self, environment: str, model: str) -> Deployment | None:
-        row = self._session.get(DeploymentRow, (environment, model))
+        row = self._session.get(DeploymentRow, (environment, model), populate_existing=True)
         return None if row is None else _deployment(row)
 
     def deployments(self, environment: str | None = None) -> tuple[Deployment, ...]:
@@ -272,8 +272,7 @@ class EnvironmentStore:
         )
         if not taken:
             return None
-        self._session.expire_all()
-        return self._session.get_one(DeploymentRow, (environment, model)).lease_token
+        return self._session.get_one(DeploymentRow, (environment, model), populate_existing=True).lease_token
 
     def guard(self, environment: str, model: str, token: int, **values: object) -> None:
         """Change the deployment's row if the lease is still the caller's; raises LeaseLost otherwise."""
@@ -296,7 +295,9 @@ class EnvironmentStore:
         self.guard(environment, model, token, lease_owner=None, lease_expires_at=None)
 
     def _changed(self, statement: object) -> bool:
-        result = cast("CursorResult[object]", self._session.execute(statement))  # type: ignore[call-overload]
+        # Rows are read anew whenever they are asked for, so none that the session may hold has to follow.
+        options = {"synchronize_session": False}
+        result = cast("CursorResult[object]", self._session.execute(statement, execution_options=options))  # type: ignore[call-overload]
         return bool(result.rowcount == 1)
 
     # loads and revisions
