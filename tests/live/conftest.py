@@ -1,6 +1,7 @@
-# Fixtures over the real embedded Triton: the runtime environment, and servers on repositories of their own.
+# Fixtures over the real embedded Triton: its runtime environment, servers on repositories of their own, an installation.
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -10,11 +11,17 @@ from pathlib import Path
 import pytest
 
 from controlplane.errors import RuntimeUnavailable
+from controlplane.storage.database import Database
 from controlplane.triton.runtime.find import TritonRuntime, find
-from controlplane.triton.runtime.install import install
+from controlplane.triton.runtime.install import install as install_runtime
+from tests.live.installation import Installation, install
 from tests.live.servers import LiveTriton, MakeTriton, launch
+from tests.store.conftest import database, dialect, postgres, postgres_template, sqlite_template
+
+__all__ = ["database", "dialect", "postgres", "postgres_template", "sqlite_template"]
 
 CHECKOUT = Path(__file__).parents[2]
+_names = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +30,7 @@ def runtime() -> TritonRuntime:
     the directory that TRITONCTL_TEST_RUNTIME names. CI fails without it, elsewhere its tests are skipped."""
     directory = Path(os.environ.get("TRITONCTL_TEST_RUNTIME") or CHECKOUT / "build" / "runtime")
     try:
-        install(directory, progress=lambda text, share: print(f"[{share:4.0%}] {text}", file=sys.stderr))
+        install_runtime(directory, progress=lambda text, share: print(f"[{share:4.0%}] {text}", file=sys.stderr))
         return find(directory)
     except RuntimeUnavailable as error:
         if os.environ.get("CI") == "true":
@@ -62,3 +69,17 @@ def triton(shared_triton: LiveTriton) -> LiveTriton:
         process.start()
         process.wait_ready(60)
     return shared_triton
+
+
+@pytest.fixture
+def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:
+    """The audit log of whatever a test did verifies at its end."""
+    installation = install(tmp_path, database, triton)
+    yield installation
+    installation.check_audit()
+
+
+@pytest.fixture
+def model() -> str:
+    """The server is shared between tests, so each has a model of its own."""
+    return f"live{next(_names)}"

@@ -1,45 +1,19 @@
 # Acceptance 4: Triton's modification times do not deceive us, planted bytes are caught, and the record says how.
 from __future__ import annotations
 
-import itertools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from controlplane.domain.changes import ChangeState
-from controlplane.storage.database import Database
-from tests.live.installation import ENV, Installation, effects, install, proofs
+from tests.live.installation import ENV, Installation, effects, proofs
 from tests.live.onnx_graphs import parse
 from tests.live.opaque import opaque_config, register_opaque, source
 from tests.live.servers import LiveTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
 
-_names = itertools.count()
-
-
-@pytest.fixture
-def dialect() -> str:
-    """What is shown here is about files and Triton's memory."""
-    return "sqlite"
-
-
-@pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:  # noqa: F811
-    installation = install(tmp_path, database, triton)
-    yield installation
-    installation.check_audit()
-
-
-@pytest.fixture
-def model() -> str:
-    return f"bytes{next(_names)}"
+# On one database: what is shown here is about files and Triton's memory.
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 def graph(factor: float) -> bytes:

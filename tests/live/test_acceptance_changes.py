@@ -1,10 +1,8 @@
 # Acceptance 3: every kind of change on a live Triton, judged by what Triton reports and answers.
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tritonclient.grpc import InferenceServerClient
@@ -13,34 +11,11 @@ from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.changes import ChangeState
 from controlplane.errors import ConfigInvalid
 from controlplane.services.catalog import Registration
-from controlplane.storage.database import Database
 from controlplane.triton.pbtxt import PbtxtCodec
-from tests.live.installation import ENV, Installation, effects, install
+from tests.live.installation import ENV, Installation, effects
 from tests.live.onnx_graphs import parse
 from tests.live.opaque import opaque_config, register_opaque, source
 from tests.live.servers import LiveTriton, MakeTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    dialect,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
-
-_names = itertools.count()
-
-
-@pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:  # noqa: F811
-    installation = install(tmp_path, database, triton)
-    yield installation
-    installation.check_audit()
-
-
-@pytest.fixture
-def model() -> str:
-    """The server is shared between tests, so each has a model of its own."""
-    return f"accept{next(_names)}"
 
 
 @pytest.fixture

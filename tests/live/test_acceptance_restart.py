@@ -12,18 +12,9 @@ from controlplane.domain.golden import GoldenCase, load_cases
 from controlplane.storage.database import Database
 from tests.live.installation import Installation, install
 from tests.live.servers import MakeTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
 
-
-@pytest.fixture
-def dialect() -> str:
-    """There is no database when it counts."""
-    return "sqlite"
+# On one database: there is none when it counts.
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 def recorded(at: Installation, model: str, number: int) -> list[GoldenCase]:
@@ -34,7 +25,7 @@ def recorded(at: Installation, model: str, number: int) -> list[GoldenCase]:
 
 def test_acceptance_5_triton_alone_serves_the_accepted_revisions_and_gives_the_recorded_answers(
     tmp_path: Path,
-    database: Database,  # noqa: F811
+    database: Database,
     make_triton: MakeTriton,
 ) -> None:
     at = install(tmp_path, database, make_triton(name="own"))

@@ -19,18 +19,10 @@ from clients.control.contexts import Context
 from controlplane.api.app import create_app
 from controlplane.cli.app import main
 from controlplane.errors import ChangeBlocked
-from controlplane.storage.database import Database
 from controlplane.wiring import build_services
-from tests.live.installation import ENV, Installation, install
+from tests.live.installation import ENV, Installation
 from tests.live.onnx_graphs import parse
 from tests.live.servers import LiveTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    dialect,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
 
 LABELS = b"cat\ndog\nfish\nbird\n"
 _names = itertools.count()
@@ -107,13 +99,12 @@ class Site:
 
 @pytest.fixture
 def site(
+    at: Installation,
     tmp_path: Path,
-    database: Database,  # noqa: F811
     triton: LiveTriton,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Site]:
-    at = install(tmp_path, database, triton)
     app = create_app(build_services(at.settings, at.storage), max_artifact_bytes=2**20)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
@@ -134,7 +125,6 @@ def site(
             client.unload_model(site.name(model), headers=triton.headers)
     server.should_exit = True
     thread.join()
-    at.check_audit()
 
 
 def adopt(site: Site) -> list[dict[str, object]]:

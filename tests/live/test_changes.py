@@ -1,36 +1,14 @@
 # Changes on a live server: acceptance 3 and 4, judged by what Triton reports and answers.
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from controlplane.domain.changes import ChangeState
 from controlplane.errors import ChangeBlocked
-from controlplane.storage.database import Database
-from tests.live.installation import Installation, install
-from tests.live.servers import LiveTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    dialect,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
+from tests.live.installation import Installation
 
 
-@pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Installation:  # noqa: F811
-    return install(tmp_path, database, triton)
-
-
-def model_name(at: Installation) -> str:
-    """The server is shared between tests, so each has a model of its own."""
-    return f"m{abs(hash(at.settings.home)) % 10**9}"
-
-
-def test_a_version_is_registered_proposed_approved_applied_and_rolled_back(at: Installation) -> None:
-    model = model_name(at)
+def test_a_version_is_registered_proposed_approved_applied_and_rolled_back(at: Installation, model: str) -> None:
     at.register(model, 2.0)
     view = at.propose(model, versions=(1,), config=at.config(model))
     with pytest.raises(ChangeBlocked, match="0 of 1 approvals"):

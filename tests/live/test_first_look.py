@@ -1,8 +1,6 @@
 # What lies in a repository before a change's first effect: put back when the change fails, or not touched at all.
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,38 +8,14 @@ import pytest
 from controlplane.domain.changes import ChangeState
 from controlplane.services.catalog import Registration
 from controlplane.services.change_views import ChangeView
-from controlplane.storage.database import Database
 from controlplane.triton.pbtxt import PbtxtCodec
-from tests.live.installation import ENV, Installation, effects, install
+from tests.live.installation import ENV, Installation, effects
 from tests.live.onnx_graphs import parse
-from tests.live.servers import LiveTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of the database
-    database,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
 
 REFUSED = ("model_operations.op_library_filename[+]", "absent.so")
-_names = itertools.count()
 
-
-@pytest.fixture
-def dialect() -> str:
-    """What is shown here is about files and Triton."""
-    return "sqlite"
-
-
-@pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:  # noqa: F811
-    installation = install(tmp_path, database, triton)
-    yield installation
-    installation.check_audit()
-
-
-@pytest.fixture
-def model() -> str:
-    return f"found{next(_names)}"
+# On one database: what is shown here is about files and Triton.
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 def put(at: Installation, model: str, policy: str = "version_policy: { all {} }") -> Path:

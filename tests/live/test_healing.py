@@ -1,7 +1,6 @@
 # What a watch says while accepted content is not served, whatever the server answers: healed is what was seen to serve.
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,35 +10,19 @@ from controlplane.domain.artifacts import NO_FILES
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import ChangeState
 from controlplane.services.catalog import Registration
-from controlplane.storage.database import Database
-from tests.live.installation import Installation, install
+from tests.live.installation import Installation
 from tests.live.opaque import opaque_config, register_opaque, sleeping_while, source
-from tests.live.servers import MakeTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
+from tests.live.servers import LiveTriton, MakeTriton
 
 MEMBER, PIPE, SLOW = "member", "pipe", "slow"
 
-
-@pytest.fixture
-def dialect() -> str:
-    """What is shown here is about Triton; the kill walk of healing covers both databases."""
-    return "sqlite"
+# On one database: what is shown here is about Triton; the kill walk of healing covers both databases.
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 @pytest.fixture
-def at(
-    tmp_path: Path,
-    database: Database,  # noqa: F811
-    make_triton: MakeTriton,
-) -> Iterator[Installation]:
-    installation = install(tmp_path, database, make_triton(name="own"))
-    yield installation
-    installation.check_audit()
+def triton(make_triton: MakeTriton) -> LiveTriton:
+    return make_triton(name="own")
 
 
 def ensemble(at: Installation) -> JsonObject:

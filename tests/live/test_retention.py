@@ -10,17 +10,10 @@ from controlplane.errors import RepositoryFailed
 from controlplane.storage.database import Database
 from tests.live.installation import ENV, Installation, effects, install
 from tests.live.servers import LiveTriton
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    dialect,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
 
 
 @pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Installation:  # noqa: F811
+def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Installation:
     return install(tmp_path, database, triton, policy={"keep_revisions": 1})
 
 
@@ -35,7 +28,7 @@ def grow(at: Installation, model: str) -> None:
 
 def test_versions_of_older_revisions_leave_one_a_watch_and_come_back_with_a_rollback(
     at: Installation,
-    dialect: str,  # noqa: F811
+    dialect: str,
 ) -> None:
     model = f"retained_{dialect}"
     grow(at, model)
@@ -56,7 +49,7 @@ def test_versions_of_older_revisions_leave_one_a_watch_and_come_back_with_a_roll
 
 def test_a_version_that_cannot_leave_is_in_the_way_of_no_change_and_leaves_later(
     at: Installation,
-    dialect: str,  # noqa: F811
+    dialect: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = f"sticking_{dialect}"
@@ -85,7 +78,7 @@ def test_a_version_that_cannot_leave_is_in_the_way_of_no_change_and_leaves_later
 
 def test_the_last_copy_of_a_version_stays(
     at: Installation,
-    dialect: str,  # noqa: F811
+    dialect: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     model = f"last_copy_{dialect}"

@@ -5,38 +5,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from controlplane.domain.changes import ChangeState
 from controlplane.services.change_views import ChangeView
 from controlplane.settings import WorkerSettings
-from controlplane.storage.database import Database
-from tests.live.installation import ENV, Installation, effects, install
-from tests.live.servers import MakeTriton
+from tests.live.installation import ENV, Installation, effects
+from tests.live.servers import LiveTriton, MakeTriton
 from tests.live.steady import steady_client
-from tests.store.conftest import (  # noqa: F401  # the fixtures of both databases
-    database,
-    postgres,
-    postgres_template,
-    sqlite_template,
-)
 
 RATE = 200.0
 
-
-@pytest.fixture
-def dialect() -> str:
-    """What is shown here is about Triton; the kill walk covers both databases."""
-    return "sqlite"
+# On one database: what is shown here is about Triton; the kill walk covers both databases.
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 @pytest.fixture
-def at(tmp_path: Path, database: Database, make_triton: MakeTriton) -> Iterator[Installation]:  # noqa: F811
-    installation = install(tmp_path, database, make_triton(name="own"))
-    yield installation
-    installation.check_audit()
+def triton(make_triton: MakeTriton) -> LiveTriton:
+    return make_triton(name="own")
 
 
 def rest(at: Installation, view: ChangeView, seconds: float = 60) -> ChangeView:
