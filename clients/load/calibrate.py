@@ -23,7 +23,8 @@ def calibrate(
     target: Target, *, concurrency: int, processes: int, connections: int, seconds: float = 1.0
 ) -> Calibration:
     """Two short runs. Raises LoadFailed when the server answers nothing."""
-    live = replace(target, path=LIVE)
+    via = replace(target.via, kind="grpcio") if target.via.chosen == "stream" else target.via
+    live = replace(target, path=LIVE, via=via)
     limits = Limits(seconds=seconds, cap=seconds, warm_up=0.2, timeout=5)
     busy = measure(live, (_EMPTY,), Load(concurrency=concurrency), limits, processes=processes, connections=connections)
     alone = measure(live, (_EMPTY,), Load(concurrency=1), limits)

@@ -13,6 +13,7 @@ from clients.load.errors import LoadInputError
 from clients.load.grpc_status import NAMES
 from clients.load.outcomes import ANSWERED, DUE, SENT, Latency, PartResult, by_part, failed, latency, rate, succeeded
 from clients.load.processes import NOTHING, Records, Senders
+from clients.load.responses import Streaming, summarize_responses
 from clients.load.schedule import Curve, Offsets, Process, arrivals
 from clients.load.statistics import Interval, fewest, percentile, warm_up
 from clients.load.traffic import Traffic
@@ -100,6 +101,8 @@ class Measurement:
     offsets: Offsets | None = field(repr=False)
     """When calls were due until the end, sent or not; None in a closed loop."""
     transport: str = ""
+    streaming: Streaming | None = None
+    """Of requests over ModelStreamInfer, whose `latency` is that of their end."""
     parts: dict[str, PartResult] = field(default_factory=dict)
     """By label, where the traffic has more than one part."""
     checked: int = 0
@@ -144,7 +147,7 @@ def measure(
                 stopping = True
         endings = senders.endings
     records = np.concatenate(blocks) if blocks else NOTHING
-    return summarize(
+    measured = summarize(
         records,
         start,
         limits,
@@ -154,6 +157,9 @@ def measure(
         transport=str(target.via),
         traffic=traffic,
     )
+    if target.via.chosen != "stream":
+        return measured
+    return replace(measured, streaming=summarize_responses(senders.heard, measured.window, limits.watched))
 
 
 def _due(load: Load, limits: Limits, seed: int) -> Offsets | None:

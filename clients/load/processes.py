@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.load.errors import LoadFailed
+from clients.load.responses import Heard, Rows
 from clients.load.worker import COLUMNS, Ending, Job, work
 
 Records = NDArray[np.int64]
@@ -46,6 +47,7 @@ class Senders:
         self._processes: list[BaseProcess] = []
         self._jobs = tuple(jobs)
         self.endings: list[Ending] = []
+        self.heard: list[Rows] = []
         for job in jobs:
             mine, theirs = context.Pipe()
             process = context.Process(target=_tethered, args=(job, theirs, os.getpid()), daemon=True)
@@ -99,6 +101,8 @@ class Senders:
                 if isinstance(said, Ending):
                     self.endings.append(said)
                     open_pipes.remove(pipe)
+                elif isinstance(said, Heard):
+                    self.heard.append(said.rows)
                 else:
                     yield np.frombuffer(said, np.int64).reshape(-1, COLUMNS)
 

@@ -82,11 +82,15 @@ def open_transport(
     keep: bool,
     clock: Callable[[], int],
 ) -> Transport:
-    """`keep`: the answers are wanted, in `Call.body`."""
+    """`path` is that of one call; a stream has its own. `keep`: the answers are wanted, in `Call.body`."""
     host, port = address
     target = f"{host}:{port}"
     if via.chosen == "http2":
         return Sender(address, connections, lambda: Http2(target, path, metadata, keep=keep), clock=clock)
+    if via.chosen == "stream":
+        from clients.load.stream_sender import StreamSender
+
+        return StreamSender(target, metadata, via, connections=connections, keep=keep, clock=clock)
     from clients.load.grpc_sender import GrpcSender
 
     return GrpcSender(target, path, metadata, via, connections=connections, keep=keep, clock=clock)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clients.load.calls import Call
 from clients.load.checks import Checker, Difference, Expected
 from clients.load.grpc_status import CANCELLED, Status
+from clients.load.responses import Heard, rows_of
 from clients.load.sequences import Plan, Sequences
 from clients.load.transports import Transport, Via, open_transport
 
@@ -101,6 +102,7 @@ class _Loop:
         self._sender = sender
         self._pipe = pipe
         self._records = array("q")
+        self._streamed = array("q")
         self._reported = self._looked = 0
         self._turn = 0
         self._stop = 1 << 62
@@ -186,6 +188,9 @@ class _Loop:
             if status.code and status.code not in self._failures:
                 self._failures[status.code] = status.message[:500]
             self._records.extend((call.scheduled, call.sent, call.answered or now, status.code, call.tag))
+        if self._job.via.chosen == "stream":
+            for call in ended:
+                self._streamed.extend(rows_of(call, call.answered or now))
         if self._checker is not None:
             for call in ended:
                 if self._sequences is None or not self._sequences.cut(call):
@@ -219,3 +224,6 @@ class _Loop:
     def _report(self) -> None:
         self._pipe.send(self._records.tobytes())
         self._records = array("q")
+        if self._streamed:
+            self._pipe.send(Heard(self._streamed.tobytes()))
+            self._streamed = array("q")
