@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,20 +11,24 @@ import numpy as np
 from clients.load.checks import Difference
 from clients.load.errors import LoadInputError
 from clients.load.grpc_status import NAMES
-from clients.load.outcomes import ANSWERED, DUE, SENT, Latency, PartResult, by_part, failed, latency, rate, succeeded
+from clients.load.outcomes import ANSWERED, DUE, Latency, PartResult, by_part, failed, latency, rate, succeeded
 from clients.load.processes import NOTHING, Records, Senders
 from clients.load.responses import Streaming, summarize_responses
 from clients.load.schedule import Curve, Offsets, Process, arrivals
 from clients.load.statistics import Interval, fewest, percentile, warm_up
 from clients.load.traffic import Traffic
 from clients.load.transports import Via
-from clients.load.worker import Ending, Job
+from clients.load.verdicts import Lateness, Limits, broken, judged, lateness, sendable
+from clients.load.worker import COLUMNS, Ending, Job
+
+__all__ = ["Latency", "Limits", "Load", "Measurement", "Target", "measure", "summarize"]
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+_FIRST_LOOK = 1.0
+_PAUSE = 0.25
+_LOOKING = 0.02
+"""The share of one core's time that may go into looking how much is known."""
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-_LATE_NS = 1_000_000
-NEAR = 0.8
-"""A rate over this share of the client's ceiling says more of the client than of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +57,17 @@ class Load:
         if sum((self.concurrency > 0, self.curve is not None, self.offsets is not None)) != 1:
             raise LoadInputError("one load is needed", "a concurrency, a rate or a trace")
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a measurement ends and what it may claim. Times in seconds.
-
-    It ends after `seconds` at the least, when rate and `watched` percentile have `precision` (half an interval, as a share),
-    at the latest after `cap`; or after `count` calls. More than `errors` of the calls failed, or a lateness p99 over
-    `lateness`, is said in the verdict.
-    """
-
-    seconds: float = 5.0
-    cap: float = 30.0
-    count: int | None = None
-    warm_up: float = 0.5
-    precision: float = 0.05
-    watched: float = 99.0
-    errors: float = 0.0
-    lateness: float = 0.001
-    timeout: float = 60.0
+    @property
+    def steady(self) -> bool:
+        """Whether it is the same from begin to end."""
+        return self.offsets is None and (self.curve is None or len(self.curve.pieces) == 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measurement:
-    """`seconds` is the window that counts, after the warm-up; `offered` are the calls that were due in it."""
+    """`seconds` is the window that counts, after the warm-up that was asked for and `cut` calls more that were found to be warm-up;
+    `offered` are the calls that were due in it. `late` were sent more than a millisecond after they were due, `held` of them
+    because all places were taken; `lateness_p99` is the client's own."""
 
     verdict: str
     reasons: tuple[str, ...]
@@ -94,11 +85,13 @@ class Measurement:
     reconnects: int
     records: Records = field(repr=False)
     """All calls, those of the warm-up too, by the time of their answer."""
-    window: Records = field(repr=False)
+    window: Records = field(repr=False, default_factory=lambda: NOTHING)
     """Those of them that count."""
-    start: int
+    cut: int = 0
+    held: int = 0
+    start: int = 0
     """Of the run, in the clock of the records."""
-    offsets: Offsets | None = field(repr=False)
+    offsets: Offsets | None = field(repr=False, default=None)
     """When calls were due until the end, sent or not; None in a closed loop."""
     transport: str = ""
     streaming: Streaming | None = None
@@ -123,36 +116,45 @@ def measure(
     seed: int = 0,
     ceiling: float = np.inf,
     progress: Callable[[float, Records], bool] = lambda _seconds, _records: True,
+    known: Callable[[Interval, Interval], None] = lambda _rate, _watched: None,
 ) -> Measurement:
-    """Send and say what was seen. `progress` is told a few times a second, and ends the run by returning False; `ceiling` is
-    what a calibration found, in calls a second. `messages` are requests of one model, or a whole `Traffic`."""
+    """Send and say what was seen. `progress` is told a few times a second, and ends the run by returning False; `known` is
+    told the rate and the watched percentile when they were looked at; `ceiling` is what a calibration found, in calls a
+    second. `messages` are requests of one model, or a whole `Traffic`."""
     traffic = messages if isinstance(messages, Traffic) else Traffic.of(messages)
     due = _due(load, limits, seed)
     jobs = _jobs(target, traffic, load, limits, due, processes=processes, connections=connections, seed=seed)
-    blocks: list[Records] = []
+    blocks: list[list[Records]] = [[NOTHING] for _ in jobs]
     with Senders(jobs) as senders:
         start = senders.start()
         ended = start if due is None or not len(due) else start + int(due[-1])
-        checked, stopping, seen = 0.0, False, 0
-        for block in senders.blocks():
-            blocks.append(block)
-            seen += len(block)
+        told, look_at, stopping = 0.0, limits.warm_up + min(_FIRST_LOOK, limits.seconds), False
+        for number, block in senders.blocks():
+            blocks[number].append(block)
             elapsed = (time.monotonic_ns() - start) / 1e9
-            if stopping or elapsed < checked + 0.25:
+            if stopping or elapsed < told + _PAUSE:
                 continue
-            checked = elapsed
-            if not progress(elapsed, block) or _enough(blocks, start, elapsed, seen, limits):
+            told = elapsed
+            stopping = not progress(elapsed, block)
+            if limits.count is None and elapsed >= limits.warm_up + limits.cap:
+                stopping = True
+            elif limits.count is None and elapsed >= look_at:
+                begun = time.monotonic()
+                enough = _look([one for some in blocks for one in some], start, limits, load, known)
+                stopping |= enough and elapsed >= limits.warm_up + limits.seconds
+                look_at = elapsed + (time.monotonic() - begun) / _LOOKING
+            if stopping:
                 ended = time.monotonic_ns()
                 senders.stop(ended)
-                stopping = True
         endings = senders.endings
-    records = np.concatenate(blocks) if blocks else NOTHING
     measured = summarize(
-        records,
+        [np.concatenate(some) for some in blocks],
         start,
         limits,
         endings,
         offsets=None if due is None else due[due <= ended - start],
+        places=[job.most for job in jobs],
+        steady=load.steady,
         ceiling=ceiling,
         transport=str(target.via),
         traffic=traffic,
@@ -164,9 +166,16 @@ def measure(
 
 def _due(load: Load, limits: Limits, seed: int) -> Offsets | None:
     """When calls are due; None in a closed loop."""
-    if load.curve is None:
-        return load.offsets
-    return arrivals(load.curve, limits.warm_up + limits.cap, process=load.process, seed=seed)
+    seconds, offsets = limits.warm_up + limits.cap, load.offsets
+    if load.curve is not None:
+        if limits.count is not None:
+            needed = load.curve.area(limits.warm_up) + limits.count
+            while load.curve.area(seconds) < needed + 6 * needed**0.5 + 20:
+                seconds *= 2
+        offsets = arrivals(load.curve, seconds, process=load.process, seed=seed)
+    if offsets is None or limits.count is None:
+        return offsets
+    return offsets[: int(np.searchsorted(offsets, limits.warm_up * 1e9)) + limits.count]
 
 
 def _jobs(
@@ -198,6 +207,8 @@ def _jobs(
             offsets=np.zeros(0, np.int64) if offsets is None else offsets[number::processes],
             most=load.most if plan is None else min(load.most, plan.live),
             timeout_ns=int(limits.timeout * 1e9),
+            count=None if limits.count is None else len(range(number, limits.count, processes)),
+            warm_up_ns=int(limits.warm_up * 1e9),
             plan=plan,
             expected=traffic.expected,
         )
@@ -205,58 +216,65 @@ def _jobs(
     ]
 
 
-def _enough(blocks: list[Records], start: int, elapsed: float, seen: int, limits: Limits) -> bool:
-    if limits.count is not None:
-        return seen >= limits.count
-    if elapsed >= limits.warm_up + limits.cap:
-        return True
-    if elapsed < limits.warm_up + limits.seconds:
-        return False
-    window = _window(np.concatenate(blocks), start, limits)
-    good = succeeded(window)
+def _look(
+    blocks: list[Records], start: int, limits: Limits, load: Load, known: Callable[[Interval, Interval], None]
+) -> bool:
+    """Whether enough is known by now."""
+    good = succeeded(_counted(_ordered(np.concatenate(blocks)), start, limits, steady=load.steady)[0])
     if len(good) < fewest(limits.watched):
         return False
-    watched = percentile((good[:, ANSWERED] - good[:, DUE]) / 1e9, limits.watched)
-    return max(rate(good).precision, watched.precision) <= limits.precision
+    waited = (good[:, ANSWERED] - good[:, DUE]) / 1e9
+    seen, watched = rate(good), percentile(waited, limits.watched)
+    known(seen, watched)
+    if max(seen.precision, watched.precision) <= limits.precision:
+        return True
+    return broken(limits.bounds, {percent: percentile(waited, percent) for percent, _ in limits.bounds})
 
 
-def _window(records: Records, start: int, limits: Limits) -> Records:
-    """The calls that count, by the time of their answer: due after the warm-up that was asked for and the one found."""
-    ordered = records[np.argsort(records[:, ANSWERED], kind="stable")]
+def _ordered(records: Records) -> Records:
+    return records[np.argsort(records[:, ANSWERED], kind="stable")]
+
+
+def _counted(ordered: Records, start: int, limits: Limits, *, steady: bool) -> tuple[Records, int]:
+    """The calls that count, by the time of their answer: due after the warm-up that was asked for and, where the load is steady,
+    the one found; and how many these are."""
     kept = ordered[ordered[:, DUE] >= start + int(limits.warm_up * 1e9)]
-    cut = warm_up((kept[:, ANSWERED] - kept[:, DUE]).astype(float))
-    return kept[cut:]
+    cut = warm_up((kept[:, ANSWERED] - kept[:, DUE]).astype(float)) if steady else 0
+    return kept[cut:], cut
 
 
 def summarize(
-    records: Records,
+    parts: Sequence[Records],
     start: int,
     limits: Limits,
     endings: list[Ending],
     *,
     offsets: Offsets | None,
+    places: Sequence[int],
+    steady: bool,
     ceiling: float = np.inf,
     transport: str = "",
     traffic: Traffic | None = None,
 ) -> Measurement:
-    """Counts, intervals and the verdict over what was recorded. `offsets` are when calls were due, None in a closed loop."""
-    open_loop = offsets is not None
-    ordered = records[np.argsort(records[:, ANSWERED], kind="stable")]
-    window = _window(ordered, start, limits)
+    """Counts, intervals and the verdict over what was recorded, the `parts` of each process, which may have so many calls in
+    flight (`places`). `offsets` are when calls were due, None in a closed loop."""
+    moments = [sendable(part, most) for part, most in zip(parts, places, strict=True)]
+    ordered = _ordered(np.column_stack((np.concatenate(parts), np.concatenate(moments))))
+    counted, cut = _counted(ordered, start, limits, steady=steady)
+    window = counted[:, :COLUMNS]
     good = succeeded(window)
-    lateness = (window[:, SENT] - window[:, DUE]) / 1e9
-    percents = sorted({*PERCENTILES, limits.watched})
+    percents = sorted({*PERCENTILES, limits.watched, *(percent for percent, _ in limits.bounds)})
+    late = Lateness() if offsets is None else lateness(window, counted[:, COLUMNS], sum(places))
     seen, of_all = rate(good), latency(good, percents)
     differing = sum((Counter(ending.differing) for ending in endings), Counter[int]())
-    lateness_p99 = float(np.quantile(lateness, 0.99)) if len(lateness) else 0.0
     unsent = sum(ending.unsent for ending in endings)
-    verdict, reasons = _judged(
-        good,
-        window,
+    verdict, reasons = judged(
+        len(good),
+        len(window),
         seen,
         of_all.scheduled[limits.watched],
         limits,
-        lateness_p99=lateness_p99 if open_loop else 0.0,
+        late=late,
         ceiling=ceiling,
         differing=_differing(differing.total(), sum(ending.checked for ending in endings)),
     )
@@ -269,14 +287,16 @@ def summarize(
         completed=len(good),
         failed=failed(window),
         failures={NAMES[code]: text for ending in endings for code, text in ending.failures.items()},
-        late=int((lateness > _LATE_NS / 1e9).sum()) if open_loop else 0,
-        lateness_p99=lateness_p99,
+        late=late.late,
+        held=late.held,
+        lateness_p99=late.own_p99,
         rate=seen,
         latency=of_all,
         client_cpu=sum(ending.cpu_seconds for ending in endings),
         reconnects=sum(ending.reconnects for ending in endings),
-        records=ordered,
+        records=ordered[:, :COLUMNS],
         window=window,
+        cut=cut,
         start=start,
         offsets=offsets,
         transport=transport,
@@ -308,47 +328,3 @@ def _differing(count: int, checked: int) -> str:
     if not count:
         return ""
     return f"{count} answer{'s differ' if count > 1 else ' differs'} from what was expected, of {checked} that were checked"
-
-
-def _judged(
-    good: Records,
-    window: Records,
-    rate: Interval,
-    watched: Interval,
-    limits: Limits,
-    *,
-    lateness_p99: float,
-    ceiling: float,
-    differing: str,
-) -> tuple[str, tuple[str, ...]]:
-    """The gravest first: `errors`, `client_limited`, `too_few_samples`, `unstable`, else `valid`; and why, in words."""
-    share = 1 - len(good) / len(window) if len(window) else 1.0
-    least = fewest(limits.watched)
-    many = f"{share:.2%} of the calls failed; {limits.errors:.2%} may" if share > limits.errors else ""
-    reasons = {
-        "errors": "; ".join(reason for reason in (many, differing) if reason),
-        "client_limited": _client_limited(rate, limits, lateness_p99=lateness_p99, ceiling=ceiling),
-        "too_few_samples": "",
-        "unstable": "",
-    }
-    if len(good) < least or not np.isfinite(watched.precision):
-        reasons["too_few_samples"] = f"{len(good)} answers, which hang together, say too little of p{limits.watched:g}"
-        if len(good) < least:
-            reasons["too_few_samples"] = (
-                f"{len(good)} answers say too little of p{limits.watched:g}; {least} are the least"
-            )
-    elif max(rate.precision, watched.precision) > limits.precision:
-        known = f"the rate is known to {rate.precision:.1%}, p{limits.watched:g} to {watched.precision:.1%}"
-        reasons["unstable"] = f"{known}; {limits.precision:.1%} was asked for"
-    found = {verdict: reason for verdict, reason in reasons.items() if reason}
-    return next(iter(found), "valid"), tuple(found.values())
-
-
-def _client_limited(rate: Interval, limits: Limits, *, lateness_p99: float, ceiling: float) -> str:
-    if lateness_p99 > limits.lateness:
-        return f"the client sent late: p99 {1e3 * lateness_p99:.2f} ms; {1e3 * limits.lateness:.2f} ms may be"
-    if rate.value > NEAR * ceiling:
-        return (
-            f"{rate.value:.0f} calls a second are near the {ceiling:.0f} that this client reaches without any inference"
-        )
-    return ""

@@ -8,6 +8,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -38,6 +40,18 @@ def _tethered(job: Job, pipe: Connection, parent: int) -> None:
     work(job, pipe)
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started meanwhile do not hear Ctrl-C and signals to end, which a terminal or `timeout` sends to the whole group:
+    whoever measures hears them, and ends the others in order."""
+    resource_tracker.ensure_running()  # else the first process starts it, which lets the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Senders:
     """`with Senders(jobs) as senders:` every process is connected and waits; `start` lets all begin at one moment."""
 
@@ -48,26 +62,36 @@ class Senders:
         self._jobs = tuple(jobs)
         self.endings: list[Ending] = []
         self.heard: list[Rows] = []
-        for job in jobs:
-            mine, theirs = context.Pipe()
-            process = context.Process(target=_tethered, args=(job, theirs, os.getpid()), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(mine)
-            self._processes.append(process)
+        try:
+            with _deaf():
+                for job in jobs:
+                    mine, theirs = context.Pipe()
+                    process = context.Process(target=_tethered, args=(job, theirs, os.getpid()), daemon=True)
+                    process.start()
+                    theirs.close()
+                    self._pipes.append(mine)
+                    self._processes.append(process)
+        except BaseException:
+            self._kill()
+            raise
 
     def __enter__(self) -> Self:
+        try:
+            self._wait_ready()
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def _wait_ready(self) -> None:
         end = time.monotonic() + _READY_SECONDS
         for pipe in self._pipes:
             if not pipe.poll(max(end - time.monotonic(), 0)):
-                self._kill()
                 raise LoadFailed(f"a sending process did not start within {_READY_SECONDS:.0f} s")
             try:
                 pipe.recv()
             except EOFError:
-                self._kill()
                 raise LoadFailed("a sending process died before the start; what it said stands above") from None
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -88,8 +112,9 @@ class Senders:
             except OSError:  # it has ended by itself
                 continue
 
-    def blocks(self) -> Iterator[Records]:
-        """What the processes report, a few times a second, until all have ended. Raises LoadFailed when one dies."""
+    def blocks(self) -> Iterator[tuple[int, Records]]:
+        """What the processes report, each by its number, a few times a second, until all have ended. Raises LoadFailed when one
+        dies."""
         open_pipes = list(self._pipes)
         while open_pipes:
             for pipe in wait(open_pipes):
@@ -104,7 +129,7 @@ class Senders:
                 elif isinstance(said, Heard):
                     self.heard.append(said.rows)
                 else:
-                    yield np.frombuffer(said, np.int64).reshape(-1, COLUMNS)
+                    yield self._pipes.index(pipe), np.frombuffer(said, np.int64).reshape(-1, COLUMNS)
 
     def _kill(self) -> None:
         for process, pipe in zip(self._processes, self._pipes, strict=True):

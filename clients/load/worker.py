@@ -4,6 +4,7 @@ from __future__ import annotations
 import gc
 import time
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 
@@ -43,6 +44,9 @@ class Job:
     concurrency: int = 0
     offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     most: int = 1000
+    count: int | None = None
+    """Closed loop: how many calls that are due after `warm_up_ns` are made at the most."""
+    warm_up_ns: int = 0
     timeout_ns: int = 60_000_000_000
     drain_ns: int = 5_000_000_000
     plan: Plan | None = None
@@ -114,7 +118,7 @@ class _Loop:
     def run(self, start: int) -> None:
         self._reported = self._looked = start
         if self._job.concurrency:
-            self._closed()
+            self._closed(start)
         else:
             self._open(start)
         self._drain()
@@ -131,11 +135,15 @@ class _Loop:
             differences=tuple(self._checker.kept),
         )
 
-    def _closed(self) -> None:
+    def _closed(self, start: int) -> None:
         now = _clock()
-        for _ in range(self._job.concurrency):
+        left = (1 << 62) if self._job.count is None else self._job.count
+        counts_from = start + self._job.warm_up_ns
+        for _ in range(self._job.concurrency if now < counts_from else min(self._job.concurrency, left)):
             self._issue(now, now)
-        while True:
+        if now >= counts_from:
+            left -= self._job.concurrency
+        while left > 0 or self._sender.in_flight:
             ended = self._answers(_TURN_SECONDS)
             now = _clock()
             if self._over(now):
@@ -144,7 +152,11 @@ class _Loop:
             if retry_at > now and ended:  # no server: its place is taken again when a connection is tried again
                 time.sleep(min((retry_at - now) / 1e9, _TURN_SECONDS))
                 now = _clock()
-            for _ in ended:
+            again = len(ended)
+            if now >= counts_from:
+                again = max(min(again, left), 0)
+                left -= again
+            for _ in range(again):
                 self._issue(now, now)
 
     def _open(self, start: int) -> None:
@@ -160,7 +172,7 @@ class _Loop:
             flying -= len(self._answers(wait))
             if self._over(_clock()):
                 break
-        self._unsent = count - place
+        self._unsent = bisect_right(due, min(self._stop, _clock())) - place
 
     def _answers(self, wait: float) -> list[Call]:
         """The calls that ended, recorded; those that take too long are given up now and then."""
