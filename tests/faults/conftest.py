@@ -1,4 +1,4 @@
-# The fixtures of the live tests and of both databases, and a server that is started again when it dies.
+# The fixtures of the live tests and of both databases, an installation to walk through, and a server that is started again.
 from __future__ import annotations
 
 import threading
@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.storage.database import Database
 from controlplane.triton.runtime import supervise
 from controlplane.triton.runtime.find import TritonRuntime
 from controlplane.triton.runtime.launch import LaunchOptions
 from controlplane.triton.runtime.supervise import Supervisor
+from tests.faults.walks import walked
 from tests.live.conftest import make_triton, runtime, shared_triton, triton
+from tests.live.installation import Installation
 from tests.live.servers import ADMIN_KEY, LiveTriton
 from tests.store.conftest import clock, database, dialect, postgres, postgres_template, sqlite_template
 
@@ -27,6 +30,11 @@ __all__ = [
     "sqlite_template",
     "triton",
 ]
+
+
+@pytest.fixture
+def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:
+    yield from walked(tmp_path, database, triton)
 
 
 @pytest.fixture

@@ -8,26 +8,20 @@ unfinished effects are met by whoever takes over, who goes by what it observes."
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from controlplane.domain.changes import ChangeState
 from controlplane.storage.database import Database
-from tests.faults.walks import Step, Walk, url_of, walked
+from tests.faults.walks import Step, Walk, url_of
 from tests.live.installation import ENV, Installation
-from tests.live.servers import LiveTriton
 
 _names = itertools.count()
 SAMPLE = 2
 EVERY = {"postgresql": ("kill", "stop"), "sqlite": ("fail",)}
 SOME = {"postgresql": ("fail",), "sqlite": ("kill", "stop")}
-
-
-@pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:
-    yield from walked(tmp_path, database, triton)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ by test_kill_walk.py. An adoption is walked through its transactions as well, as
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,20 +14,14 @@ from controlplane.services.catalog import Registration
 from controlplane.services.planning import Proposal
 from controlplane.storage.database import Database
 from controlplane.triton.pbtxt import PbtxtCodec
-from tests.faults.walks import Step, Walk, rest, url_of, walked
+from tests.faults.walks import Step, Walk, rest, url_of
 from tests.live.installation import ENV, Installation
 from tests.live.onnx_graphs import parse
-from tests.live.servers import LiveTriton
 
 _names = itertools.count()
 REFUSED = ("model_operations.op_library_filename[+]", "missing.so")
 sqlite = pytest.mark.parametrize("dialect", ["sqlite"])
 postgresql = pytest.mark.parametrize("dialect", ["postgresql"])
-
-
-@pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:
-    yield from walked(tmp_path, database, triton)
 
 
 def name() -> str:

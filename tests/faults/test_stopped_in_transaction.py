@@ -4,28 +4,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from controlplane.domain.changes import ChangeState
 from controlplane.storage.database import Database
-from tests.faults.walks import Step, check_rest, rest, url_of, walked
+from tests.faults.walks import Step, check_rest, rest, url_of
 from tests.faults.workers import Wound, started, wait_stopped
 from tests.live.installation import Installation
-from tests.live.servers import LiveTriton
 
 
 @pytest.fixture
 def dialect() -> str:
     """SQLite cannot take a lock from a living process; its one worker runs beside it, and one stops both."""
     return "postgresql"
-
-
-@pytest.fixture
-def at(tmp_path: Path, database: Database, triton: LiveTriton) -> Iterator[Installation]:
-    yield from walked(tmp_path, database, triton)
 
 
 def test_acceptance_6_a_worker_stopped_while_it_renews_its_lease_keeps_nobody_waiting_for_long(
