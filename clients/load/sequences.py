@@ -23,7 +23,8 @@ from clients.load.calls import Call
 from clients.load.errors import LoadInputError
 
 Ids = Literal["int64", "int32", "string"]
-"""What the model's CORRID control holds: `int64` is for 64 bits with a sign or without, `int32` for 32 bits."""
+"""What the model's CORRID control holds: `int64` is for 64 bits with a sign or without, `int32` for 32 bits. `string` is for
+models that ask the request itself: Triton 2.51 refuses all requests to one whose control is of TYPE_STRING, from any client."""
 
 _PREFIX = struct.Struct(">BI")
 _FLAG = {False: b"\x00", True: b"\x01"}

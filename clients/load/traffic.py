@@ -25,7 +25,7 @@ class Part:
     `weight` counts its requests against those of the other parts. With `lengths`, the fewest and the most requests of a
     sequence, the model is stateful: every `lengths[1]` messages are a script, of which a sequence sends the first steps (a last
     part is left out; fewer messages are repeated to one script). `expected` are the answers, one for each message of `steps`;
-    None is any answer.
+    None is any answer. One that ends its sequence before the script does is not checked: it may be answered otherwise.
     """
 
     model: str
@@ -45,7 +45,7 @@ class Part:
             raise LoadInputError(
                 f"sequences of {self.lengths[0]} to {self.lengths[1]} requests", "1 or more, the fewest first"
             )
-        if self.expected and len(self.expected) != len(self.steps):
+        if self.expected and len(self.expected) not in {len(self.steps), max(len(self.steps), len(self.messages))}:
             raise LoadInputError(
                 f"{self.label} has {len(self.expected)} expected answers for {len(self.steps)} requests", "one for each"
             )
@@ -117,7 +117,7 @@ class Traffic:
         """By tag; None when nothing is checked."""
         if not any(part.expected for part in self.parts):
             return None
-        answers = [part.expected or (None,) * len(part.steps) for part in self.parts]
+        answers = [part.expected[: len(part.steps)] or (None,) * len(part.steps) for part in self.parts]
         return Expected(tuple(answer for of_part in answers for answer in of_part), self.tolerance)
 
     def origin(self, tag: int) -> tuple[str, int]:
