@@ -31,6 +31,7 @@ from controlplane.services.engine import Boundary, Engine, no_boundary
 from controlplane.services.environments import EnvironmentService
 from controlplane.services.idempotency import IdempotencyService
 from controlplane.services.installation import InstallationService
+from controlplane.services.latency import LatencyGates
 from controlplane.services.planning import Planner
 from controlplane.services.ports import ArtifactStore, Target
 from controlplane.services.rooms import Services
@@ -203,11 +204,12 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
     engine = Engine(storage, artifacts, PbtxtCodec(), clock, boundary=boundary)
     read_golden = functools.partial(_read_golden, artifacts)
     verifier = Verifier(read_golden, prove_instances, seconds=settings.worker.probe_seconds)
+    latency = LatencyGates(storage, read_golden, clock, boundary=boundary)
     return Worker(
         storage,
         clock,
         settings.worker,
-        driver=DeploymentDriver(storage, engine, verifier, connect, clock),
+        driver=DeploymentDriver(storage, engine, verifier, connect, clock, latency=latency),
         watcher=Watcher(storage, engine, verifier, connect, clock),
         name=name,
         chores=(

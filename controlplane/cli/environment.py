@@ -25,6 +25,13 @@ _CLAUSES = (
     click.option("--break-glass/--no-break-glass", default=None, help="Whether an admin may apply in an emergency."),
     click.option("--keep-revisions", type=int, help="How many revisions keep their versions in the repository."),
     click.option(
+        "--latency-gate",
+        multiple=True,
+        metavar="NAME=MODELS:p99<=MSms@RATE/s",
+        help="Add a bound of latency that loads must keep, or replace the one of that name; after it, where wanted: "
+        ",seconds=10,most_seconds=60,inconclusive=undo|accept",
+    ),
+    click.option(
         "--freeze",
         multiple=True,
         metavar="NAME=START/END",
@@ -107,23 +114,30 @@ def remove(session: Session, name: str) -> None:
 @policy_clauses
 @click.option("--unfreeze", multiple=True, metavar="NAME", help="Remove that freeze window.")
 @click.option("--no-freeze", is_flag=True, help="Remove all freeze windows that were there.")
+@click.option("--no-latency-gate", multiple=True, metavar="NAME", help="Remove that latency gate.")
 @click.option("--if-number", type=int, help="Only while the policy still has this number.")
 @pass_session
 def policy(
     session: Session,
     /,
+    *,
     name: str,
     unfreeze: tuple[str, ...],
     no_freeze: bool,
+    no_latency_gate: tuple[str, ...],
     if_number: int | None,
     **clauses: Any,
 ) -> None:
-    """Show the policy of environment NAME, or replace the clauses that are given. The freeze windows that are not named
-    stay."""
+    """Show the policy of environment NAME, or replace the clauses that are given. Freeze windows and latency gates that are
+    not named stay."""
     changes = _clauses(clauses)
-    if unfreeze or no_freeze or "freeze_windows" in changes:
+    windows, gates = "freeze_windows" in changes, "latency_gates" in changes
+    if unfreeze or no_freeze or windows or no_latency_gate or gates:
         before = session.client.environments.get(name)
-        changes["freeze_windows"] = _windows(before, changes.get("freeze_windows", []), unfreeze, clear=no_freeze)
+        if unfreeze or no_freeze or windows:
+            changes["freeze_windows"] = _windows(before, changes.get("freeze_windows", []), unfreeze, clear=no_freeze)
+        if no_latency_gate or gates:
+            changes["latency_gates"] = _gates(before, changes.get("latency_gates", []), no_latency_gate)
         # What was not named is written anew: nobody may have changed it meanwhile.
         if_number = before.policy_number if if_number is None else if_number
     if changes:
@@ -143,12 +157,21 @@ def _page(env: Environment) -> None:
             ("policy", f"number {env.policy_number}"),
         ]
     )
-    windows = env.policy["freeze_windows"]
+    windows, gates = env.policy["freeze_windows"], env.policy["latency_gates"]
     assert isinstance(windows, list)
+    assert isinstance(gates, list)
+    listed = ("freeze_windows", "latency_gates")
     facts(
-        [(f"  {clause}", _clause(value)) for clause, value in env.policy.items() if clause != "freeze_windows"]
+        [(f"  {clause}", _clause(value)) for clause, value in env.policy.items() if clause not in listed]
+        + [("  latency", _gate(gate)) for gate in gates]
         + [("  freeze", f"{w['name']}: {when(w['starts_at'])} to {when(w['ends_at'])}") for w in windows]
     )
+
+
+def _gate(gate: JsonObject) -> str:
+    asked = f"p{gate['percentile']} <= {gate['bound_ms']} ms at {gate['rate']}/s"
+    times = f"{gate['seconds']} to {gate['most_seconds']} s, inconclusive: {gate['inconclusive']}"
+    return f"{gate['name']}: {gate['models']} {asked}, {times}"
 
 
 def _clause(value: object) -> object:
@@ -158,6 +181,7 @@ def _clause(value: object) -> object:
 def _clauses(given: dict[str, Any]) -> JsonObject:
     """Only what was given: the rest keeps what it is."""
     windows: list[object] = [_window(text) for text in given.pop("freeze")]
+    gates: list[object] = list(given.pop("latency_gate"))
     found: JsonObject = {}
     for name, value in given.items():
         if value is None:
@@ -165,7 +189,25 @@ def _clauses(given: dict[str, Any]) -> JsonObject:
         found[name] = [part for part in value.split(",") if part] if isinstance(value, str) else value
     if windows:
         found["freeze_windows"] = windows
+    if gates:
+        found["latency_gates"] = gates
     return found
+
+
+def _gates(before: Environment, added: object, removed: tuple[str, ...]) -> list[object]:
+    """Those that were there, without the removed ones, and the added ones, which are text: the API reads it."""
+    had, new = before.policy["latency_gates"], added
+    assert isinstance(had, list)
+    assert isinstance(new, list)
+    names = [gate["name"] for gate in had]
+    for name in removed:
+        if name not in names:
+            raise click.BadParameter(
+                f"there is no latency gate {name!r} in {before.name!r}, only: {', '.join(names) or 'none'}",
+                param_hint="--no-latency-gate",
+            )
+    gone = {*removed, *(text.partition("=")[0].strip() for text in new)}
+    return [*(gate for gate in had if gate["name"] not in gone), *new]
 
 
 def _windows(before: Environment, added: object, removed: tuple[str, ...], *, clear: bool) -> list[object]:

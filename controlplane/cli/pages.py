@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from clients.control.types import Change, Difference, JournalEntry, JsonObject, Plan
+from clients.control.types import Change, Difference, JournalEntry, JsonObject, LatencyMeasurement, Plan
 from controlplane.cli.output import coloured, facts, heading, table, text, when
 
 RELOAD_WORDS = {
@@ -92,6 +92,12 @@ def change_page(change: Change) -> None:
     if change.journal:
         heading("journal")
         table(("AT", "SERVER", "EFFECT", "TOOK", "BECAUSE"), [_journal_row(entry) for entry in change.journal])
+    if change.latency:
+        heading("latency")
+        table(
+            ("GATE", "SERVER", "OUTCOME", "ASKED", "SEEN", "95 %", "N", "VERDICT", "CLIENT FLOOR"),
+            [_latency_row(measurement) for measurement in change.latency],
+        )
     if change.proofs:
         heading("shown")
         proofs(change.proofs)
@@ -141,6 +147,23 @@ def _journal_row(entry: JournalEntry) -> tuple[object, ...]:
         effect = f"{effect} (back)"
     because = entry.because if entry.error is None else f"{entry.because}; failed: {entry.error}"
     return (when(entry.started_at), entry.server, effect, _took(entry), because)
+
+
+def _latency_row(m: LatencyMeasurement) -> tuple[object, ...]:
+    gate, seen = m.gate, m.seen
+    calibration = seen["calibration"]
+    assert isinstance(calibration, dict)
+    asked = f"p{gate['percentile']} <= {gate['bound_ms']} ms at {gate['rate']}/s"
+    ends = f"{_ms(seen['low_us'])} to {_ms(seen['high_us'])} ms"
+    floor = f"{_ms(calibration['floor_us'])} ms"
+    return (
+        gate["name"], m.server, m.outcome, asked, f"{_ms(seen['value_us'])} ms", ends, seen["answered"], seen["verdict"],
+        floor,
+    )  # fmt: skip
+
+
+def _ms(microseconds: object) -> str:
+    return f"{microseconds / 1000:.3g}" if isinstance(microseconds, int) else "?"
 
 
 def _took(entry: JournalEntry) -> str:

@@ -52,6 +52,7 @@ class Action(StrEnum):
     CHANGE_EXPIRED = "change.expired"
     CHANGE_REFUSED = "change.refused"
     CHANGE_STARTED = "change.started"
+    CHANGE_MEASURED = "change.measured"
     CHANGE_APPLIED = "change.applied"
     CHANGE_PAUSED = "change.paused"
     CHANGE_RESUMED = "change.resumed"

@@ -9,6 +9,7 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
 from controlplane.domain.ensembles import Clash, Neighbour, conflicts
 from controlplane.domain.environments import UNOBSERVED, Deployment
+from controlplane.domain.latency_gates import LATER, tightened
 from controlplane.domain.policies import Policy, stricter
 from controlplane.domain.times import format_instant
 
@@ -159,12 +160,13 @@ def _back(request: ChangeRequest, clash: Clash, to: str = "") -> str:
 def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> list[Blocker]:
     found = []
     new_gates = sorted(set(at.live.gates) - {gate.name for gate in plan.gates})
-    if new_gates and request.kind is ChangeKind.CHANGE:
+    tighter = tightened(at.live.latency_gates, at.bound.latency_gates, request.model)
+    if (new_gates or tighter) and request.kind is ChangeKind.CHANGE:
+        words = "; ".join((*stricter(at.live, at.bound), *tighter))
         found.append(
             Blocker(
                 "policy",
-                f"the policy is stricter than when it was planned ({'; '.join(stricter(at.live, at.bound))}): "
-                f"tritonctl change replan {request.id}",
+                f"the policy is stricter than when it was planned ({words}): tritonctl change replan {request.id}",
             )
         )
     have, want = counted(request, plan, approvals, at), needed(request, plan, at)
@@ -188,6 +190,6 @@ def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
     found += [
         Blocker("gate", f"gate {gate.name} {gate.outcome}: {gate.message}")
         for gate in plan.gates
-        if gate.outcome != "passed"
+        if gate.outcome not in ("passed", LATER)
     ]
     return found

@@ -70,7 +70,7 @@ class ReviewState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class GateResult:
     name: str
-    outcome: str  # passed | failed | inconclusive | error
+    outcome: str  # passed | failed | inconclusive | error | later: judged after the load
     message: str
 
     def to_json(self) -> JsonObject:

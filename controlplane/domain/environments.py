@@ -144,16 +144,20 @@ class ProofStatus(StrEnum):
     SHOWN = "shown"
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
+    ACCEPTED = "accepted"  # inconclusive, and the policy says that this is no hindrance
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One of the checks after a load: what it is, what came out, and in words what was seen."""
+    """One of the checks after a load: what it is, what came out, and in words what was seen; `measured` are the numbers
+    behind the words, where there are any."""
 
     name: str
     status: ProofStatus
     seen: str
+    measured: JsonObject | None = None
 
     def to_json(self) -> JsonObject:
-        return {"name": self.name, "status": self.status.value, "seen": self.seen}
+        tree: JsonObject = {"name": self.name, "status": self.status.value, "seen": self.seen}
+        return tree if self.measured is None else {**tree, "measured": self.measured}

@@ -7,6 +7,7 @@ from typing import Any
 
 from controlplane.domain.access import Role
 from controlplane.domain.canonical import Json, JsonObject
+from controlplane.domain.latency_gates import LatencyGate, gates_from_json
 from controlplane.domain.times import format_instant
 from controlplane.errors import PolicyInvalid
 
@@ -45,6 +46,7 @@ class Policy:
     load_timeout_seconds: int = 120
     break_glass: bool = True
     keep_revisions: int = 20
+    latency_gates: tuple[LatencyGate, ...] = ()
     freeze_windows: tuple[FreezeWindow, ...] = ()
 
     def __post_init__(self) -> None:
@@ -93,6 +95,7 @@ class Policy:
             "load_timeout_seconds": self.load_timeout_seconds,
             "break_glass": self.break_glass,
             "keep_revisions": self.keep_revisions,
+            "latency_gates": [gate.to_json() for gate in self.latency_gates],
             "freeze_windows": [window.to_json() for window in self.freeze_windows],
         }
 
@@ -133,6 +136,8 @@ def _clause(name: str, value: Json, default: object) -> object:
     elif isinstance(default, int):
         if isinstance(value, int) and not isinstance(value, bool):
             return value
+    elif name == "latency_gates":
+        return gates_from_json(value)
     elif name == "freeze_windows":
         if isinstance(value, list):
             return tuple(_window(item) for item in value)

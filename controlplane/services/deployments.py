@@ -28,6 +28,7 @@ from controlplane.errors import ControlPlaneError, LeaseLost, LoadUnknown, Verif
 from controlplane.services.drift import audit_drift
 from controlplane.services.engine import Engine, Work
 from controlplane.services.first_look import FirstLook, Look
+from controlplane.services.latency import LatencyGates
 from controlplane.services.lease import Lease
 from controlplane.services.ports import Clock, Connector, Target
 from controlplane.services.verification import Verifier
@@ -73,11 +74,21 @@ class Situation:
 class DeploymentDriver:
     """Used by the worker, under a lease. What it decides is guarded by the lease's token."""
 
-    def __init__(self, storage: Storage, engine: Engine, verifier: Verifier, connect: Connector, clock: Clock) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        engine: Engine,
+        verifier: Verifier,
+        connect: Connector,
+        clock: Clock,
+        *,
+        latency: LatencyGates,
+    ) -> None:
         self._storage = storage
         self._engine = engine
         self._first_look = FirstLook(storage, engine)
         self._verifier = verifier
+        self._latency = latency
         self._connect = connect
         self._clock = clock
 
@@ -203,6 +214,8 @@ class DeploymentDriver:
                 self._engine.effect(work, target, Step(Effect.TOUCH, "answers contradict the files"), desired)
                 shown = self._show(work, target, desired, versions, before)
             proofs += shown
+            if not any(proof.status is ProofStatus.FAILED for proof in proofs):
+                proofs += self._latency.prove(work, target, at.request, at.plan, versions)
         failed = [proof for proof in proofs if proof.status is ProofStatus.FAILED]
         if failed:
             raise VerificationFailed(f"{failed[0].name}: {failed[0].seen}")

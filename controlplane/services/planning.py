@@ -20,6 +20,7 @@ from controlplane.domain.servers import HostFacts
 from controlplane.errors import Conflict, InvalidInput, NotFound
 from controlplane.services.deployments import base_content
 from controlplane.services.hardware import Hardware, of_server
+from controlplane.services.latency import exempt, planned
 from controlplane.services.ports import ConfigCodec, ConfigGenerator
 from controlplane.services.rollback_target import how_to_deploy, rollback_target
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
@@ -143,7 +144,8 @@ class Planner:
         base = self._read(wish)
         if wish.rollback:
             assert base.target is not None
-            return self._finish(ChangeKind.ROLLBACK, wish.reason, base, base.target, ())
+            notes = exempt(base.policy.latency_gates, base.model)
+            return self._finish(ChangeKind.ROLLBACK, wish.reason, base, base.target, notes)
         if wish.reconcile:
             return self._finish(ChangeKind.RECONCILE, wish.reason, base, base.content, _mended(base))
         desired, notes = self._desired(wish, base)
@@ -166,8 +168,7 @@ class Planner:
 
     def _read(self, wish: Proposal) -> _Base:
         with self._storage.read() as unit:
-            environment = unit.environments.get(wish.environment)
-            servers = existing_servers(unit, wish.environment)
+            policy, servers = unit.environments.get(wish.environment).policy, existing_servers(unit, wish.environment)
             versions = {v.number: v for v in unit.catalog.versions(wish.model)}
             deployment = unit.environments.deployment(wish.environment, wish.model)
             content = NOTHING if deployment is None else base_content(unit, deployment)
@@ -179,7 +180,7 @@ class Planner:
             target = rollback_target(unit, deployment, content, wish.revision) if wish.rollback and deployment else None
             return _Base(
                 model=wish.model,
-                policy=environment.policy,
+                policy=policy,
                 hardware=None if self._host is None else of_server(servers, self._host),
                 deployment=deployment,
                 content=content,
@@ -293,6 +294,8 @@ class Planner:
             if name == "headroom":
                 outcome, message = self._headroom(base, desired)
             results.append(GateResult(name, outcome, message))
+        if desired.config is not None and found.reload_class is not ReloadClass.NONE:
+            results += planned(base.policy.latency_gates, base.model, base.versions[desired.numbers[-1]])
         return tuple(results)
 
     def _headroom(self, base: _Base, desired: RevisionContent) -> tuple[str, str]:
@@ -308,9 +311,9 @@ class Planner:
 
 def existing_servers(unit: UnitOfWork, environment: str) -> tuple[ServerSpec, ...]:
     """At least one. Raises NotFound."""
-    unit.environments.get(environment)
     servers = unit.environments.servers(environment)
     if not servers:
+        unit.environments.get(environment)
         raise NotFound(
             f"environment {environment!r} has no server",
             hint=f"tritonctl server add NAME --env {environment} --address … --repository …",

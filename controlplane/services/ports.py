@@ -15,6 +15,7 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Golden, Inspection, Version
 from controlplane.domain.environments import Proof, ServerSpec
 from controlplane.domain.golden import GoldenCase
+from controlplane.domain.latency_gates import LatencyGate, LatencySeen
 from controlplane.domain.servers import Backend, ModelFiles, VersionState
 from controlplane.domain.tensors import Tensors
 from controlplane.domain.webhooks import Outcome
@@ -145,6 +146,20 @@ class Server(Protocol):
         sequence: tuple[int, bool, bool] | None = None,
     ) -> Tensors:
         """Raises InferenceFailed. `sequence` is (id, start, end)."""
+        ...
+
+    def latency(
+        self,
+        model: str,
+        version: int,
+        gate: LatencyGate,
+        inputs: Sequence[Tensors],
+        *,
+        seed: int,
+        go_on: Callable[[], None],
+    ) -> LatencySeen:
+        """Sends `inputs` in turns at the gate's rate, until its percentile is known. What `go_on`, called a few times a
+        second, raises ends it at once. Raises nothing for what the model does: the verdict says it."""
         ...
 
     def cache_hits(self, model: str, version: int) -> int:

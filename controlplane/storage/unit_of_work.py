@@ -23,6 +23,7 @@ from controlplane.storage.changes import ChangeStore
 from controlplane.storage.database import Database
 from controlplane.storage.environments import EnvironmentStore
 from controlplane.storage.idempotency import IdempotencyStore
+from controlplane.storage.latency import LatencyStore
 from controlplane.storage.webhooks import WebhookStore
 
 
@@ -61,6 +62,10 @@ class UnitOfWork:
     @cached_property
     def idempotency(self) -> IdempotencyStore:
         return IdempotencyStore(self.session)
+
+    @cached_property
+    def latency(self) -> LatencyStore:
+        return LatencyStore(self.session)
 
     @cached_property
     def webhooks(self) -> WebhookStore:

@@ -6,6 +6,7 @@ Every call here may be made twice: a load of what is loaded does nothing, and eq
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from clients.inference import InferenceClient, InferenceError, Tls
 from controlplane.domain.canonical import JsonObject
+from controlplane.domain.latency_gates import LatencyGate, LatencySeen
 from controlplane.domain.names import check_name
 from controlplane.domain.servers import VersionState
 from controlplane.domain.tensors import Tensors
@@ -26,6 +28,7 @@ from controlplane.errors import (
     ServerUnreachable,
 )
 from controlplane.triton.config_fields import tree_of
+from controlplane.triton.latency import measure_latency
 from controlplane.triton.probe_counts import counted_probes
 from controlplane.triton.server_log import ServerLog, poll_failure
 
@@ -55,6 +58,7 @@ class TritonServer:
     ) -> None:
         self.address = address
         self._metadata = () if key is None else ((f"triton-grpc-protocol-{key[0]}", key[1]),)
+        self._tls = tls
         self._client = InferenceClient(address, tls=tls, metadata=self._metadata)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._client.channel)
         self._probes = probes
@@ -152,6 +156,31 @@ class TritonServer:
                 details={"model": model, "version": version, "grpc_status": error.code},
             ) from None
         return answer.outputs
+
+    def latency(
+        self,
+        model: str,
+        version: int,
+        gate: LatencyGate,
+        inputs: Sequence[Tensors],
+        *,
+        seed: int,
+        go_on: Callable[[], None],
+    ) -> LatencySeen:
+        hits = self.cache_hits(model, version)
+        seen = measure_latency(
+            self.address,
+            model,
+            version,
+            gate,
+            inputs,
+            metadata=self._metadata,
+            tls=self._tls,
+            sequences="sequence_batching" in (self.config(model) or {}),
+            seed=seed,
+            go_on=go_on,
+        )
+        return replace(seen, cached=max(0, self.cache_hits(model, version) - hits))
 
     def cache_hits(self, model: str, version: int) -> int:
         request = service_pb2.ModelStatisticsRequest(name=model, version=str(version))

@@ -122,6 +122,22 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyMeasurement:
+    """A latency gate judged on one server. `seen` are the numbers, times in µs: the percentile (`value_us`) with its interval
+    (`low_us` to `high_us`, null where the samples cannot tell), how many requests were `offered` and `answered`, the
+    generator's verdict and its calibration."""
+
+    server: str
+    version: int
+    gate: JsonObject
+    outcome: str
+    reason: str
+    seen: JsonObject
+    started_at: str
+    finished_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeSummary:
     id: int
     environment: str
@@ -163,4 +179,5 @@ class Change:
     needed: int
     blockers: tuple[Blocker, ...]
     journal: tuple[JournalEntry, ...]
+    latency: tuple[LatencyMeasurement, ...]
     proofs: tuple[JsonObject, ...]
