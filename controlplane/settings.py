@@ -38,7 +38,7 @@ class ApiSettings(_Section):
 
 class WorkerSettings(_Section):
     lease_seconds: float = Field(default=30.0, gt=0, description="how long a silent worker keeps a deployment")
-    poll_seconds: float = Field(default=0.03, gt=0, description="pause between looks for work")
+    poll_seconds: float = Field(default=0.03, gt=0, description="least pause between looks for work")
     parallel: int = Field(default=8, ge=1, le=64, description="deployments that one worker serves side by side")
     watch_seconds: float = Field(default=5.0, gt=0, description="pause between two watches of one deployment")
     probe_seconds: float = Field(default=30.0, gt=0, description="how long an instance may take to answer a probe")

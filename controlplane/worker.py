@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -18,6 +20,10 @@ from controlplane.settings import WorkerSettings
 from controlplane.storage.unit_of_work import Storage
 
 _log = logging.getLogger(__name__)
+
+_GLANCE_SECONDS = 0.005
+_IDLE_SECONDS = 0.25
+"""Between looks at a database that says that nobody committed: what is due by time alone waits no longer."""
 
 
 class Worker:
@@ -61,18 +67,34 @@ class Worker:
 
     def _serve(self, stop: threading.Event) -> None:
         running: dict[Deployment, Future[None]] = {}
-        with ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="deployment") as pool:
-            while not stop.wait(self._settings.poll_seconds):
+        pause, idle = self._settings.poll_seconds, min(_IDLE_SECONDS, self._settings.watch_seconds)
+        seen: int | None = None
+        looked = -math.inf
+        with (
+            ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="deployment") as pool,
+            self._storage.database.commits() as commits,
+        ):
+            while not stop.wait(min(_GLANCE_SECONDS, pause)):
+                since = time.monotonic() - looked
+                if since < pause:
+                    continue
                 try:
+                    number = commits()
+                    if number is not None and number == seen and since < idle:
+                        continue
+                    seen, looked = number, time.monotonic()
                     self._do_chores()
                     due = self._due()
                 except Exception:  # whatever it is (a database that went away), the next pass must still come
+                    looked = time.monotonic()
                     _log.exception("the worker could not look for work")
                     continue
                 running = {key: future for key, future in running.items() if not future.done()}
                 busy = {(key.environment, key.model) for key in running}
                 for deployment, act in due:
-                    if (deployment.environment, deployment.model) not in busy:
+                    if (deployment.environment, deployment.model) in busy:
+                        seen = None  # look again soon, whether anybody commits or not
+                    else:
                         running[deployment] = pool.submit(self._with_lease, deployment, act)
 
     def once(self) -> None:

@@ -141,3 +141,22 @@ def test_a_database_that_does_not_answer_is_not_ready_and_keeps_its_password() -
         check_ready(database)
     assert "hunter2" not in refusal.value.message
     database.close()
+
+
+def test_a_commit_by_anybody_is_noticed_without_a_query(samples: Database) -> None:
+    elsewhere = create_database(samples.engine.url.render_as_string(hide_password=False))
+    with samples.commits() as commits:
+        if samples.path is None:
+            assert commits() is None  # PostgreSQL: only a query can tell
+            return
+        before = commits()
+        with samples.reading() as connection:
+            connection.execute(select(SAMPLES)).all()
+        assert commits() == before
+        numbers = [before]
+        for database in (samples, elsewhere):
+            with database.writing() as connection:
+                connection.execute(insert(SAMPLES), {"id": 1})
+            numbers.append(commits())
+    assert len(set(numbers)) == 3
+    elsewhere.close()
