@@ -13,8 +13,8 @@ class Options:
 
     models: tuple[str, ...]
     url: str = "127.0.0.1:8001"
-    version: int | None = None
     headers: tuple[str, ...] = ()
+    metrics_url: str | None = None
 
     concurrency: str | None = None
     rate: str | None = None
@@ -35,15 +35,27 @@ class Options:
     precision: float = 0.05
     percentile: float | None = None
     timeout: float = 60.0
+    lateness: float = 0.001
+    errors: float = 0.0
 
     batch: int = 1
     shapes: tuple[str, ...] = ()
     ranges: tuple[str, ...] = ()
-    distinct: int = 16
-    data: Path | None = None
+    distinct: int | None = None
+    data: tuple[str, ...] = ()
     seed: int = 0
+    sequence_length: str | None = None
+    sequences: int = 0
+    expected: tuple[str, ...] = ()
+    rtol: float | None = None
+    atol: float | None = None
 
     processes: int = 1
     connections: int = 1
+    transport: Literal["http2", "grpcio", "stream"] | None = None
+    compression: Literal["none", "gzip", "deflate"] = "none"
+    tls: bool = False
+    tls_root: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     calibration: bool = True
-    metrics_url: str | None = None

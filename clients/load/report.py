@@ -15,11 +15,14 @@ import numpy as np
 from clients.load.calibrate import Calibration
 from clients.load.histogram import encode
 from clients.load.measure import Measurement
-from clients.load.outcomes import ANSWERED, DUE, SENT, STATUS, TAG, succeeded
+from clients.load.outcomes import ANSWERED, DUE, SENT, STATUS, TAG, Latency, PartResult, succeeded
+from clients.load.responses import Streaming
 from clients.load.runs import Point, Report
 from clients.load.series import series
-from clients.load.server import PARTS, Shares
+from clients.load.server import PARTS, Shares, added
 from clients.load.statistics import Interval
+from clients.load.subject import Served
+from clients.load.traffic import Part
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -29,7 +32,6 @@ SCHEMA = "triton-controlplane/load/1"
 def to_json(report: Report) -> dict[str, Json]:
     """Times in seconds, but for what the server counts, in µs; what is not known is null."""
     subject = report.subject
-    sizes = [len(message) for message in subject.messages]
     return {
         "schema": SCHEMA,
         "begun": report.begun.isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -42,23 +44,27 @@ def to_json(report: Report) -> dict[str, Json]:
             "cpus": os.cpu_count(),
             "python": platform.python_version(),
         },
-        "server": {
-            "address": subject.address,
-            "name": subject.server,
-            "model": subject.model,
-            "version": subject.answering,
-            "ready": list(subject.versions),
-        },
-        "requests": {
-            "distinct": len(sizes),
-            "batch": subject.batch,
-            "smallest_bytes": min(sizes),
-            "largest_bytes": max(sizes),
-        },
+        "server": {"address": subject.address, "name": subject.server},
+        "models": [_model(served, part) for served, part in zip(subject.models, subject.traffic.parts, strict=True)],
         "points": [_point(point) for point in report.points],
         "highest_rate": None
         if report.found is None
         else {"holds": report.found.holds or None, "fails": _finite(report.found.fails)},
+    }
+
+
+def _model(served: Served, part: Part) -> Json:
+    sizes = [len(message) for message in part.messages]
+    return {
+        "name": served.name,
+        "version": served.answering,
+        "ready": list(served.versions),
+        "weight": part.weight,
+        "distinct": len(sizes),
+        "smallest_bytes": min(sizes),
+        "largest_bytes": max(sizes),
+        "sequence_length": None if part.lengths is None else list(part.lengths),
+        "checked": bool(part.expected),
     }
 
 
@@ -78,24 +84,74 @@ def _point(point: Point) -> Json:
         "failed": dict(measured.failed),
         "failures": dict(measured.failures),
         "late": measured.late,
+        "held": measured.held,
         "lateness_p99": measured.lateness_p99,
+        "warm_up": {"seconds": point.limits.warm_up, "calls_found": measured.cut},
         "rate": interval(measured.rate),
-        "latency": {
-            name: {f"p{percent:g}": interval(one) for percent, one in found.items()}
-            for name, found in (("scheduled", measured.latency.scheduled), ("sent", measured.latency.sent))
-        },
+        "latency": _latency(measured.latency),
         "histograms": {
             name: encode(good[:, ANSWERED] - good[:, column]) for name, column in (("scheduled", DUE), ("sent", SENT))
         },
         "transport": measured.transport,
         "client": {"cpu_seconds": measured.client_cpu, "reconnects": measured.reconnects},
         "calibration": _calibration(point.calibration),
-        "server": None if point.shares is None else _shares(point.shares),
+        "server": None if point.shares is None else {label: _shares(one) for label, one in point.shares.items()},
+        "parts": {label: _part(part) for label, part in measured.parts.items()},
+        "answers": _answers(measured),
+        "streaming": None if measured.streaming is None else _streaming(measured.streaming),
         "gauges": {
             name: {"mean": float(np.mean(values)), "highest": float(max(values)), "samples": len(values)}
             for name, values in sorted(point.gauges.items())
         },
         "series": _columns(measured),
+    }
+
+
+def _latency(latency: Latency) -> dict[str, Json]:
+    return {"scheduled": _by_percent(latency.scheduled), "sent": _by_percent(latency.sent)}
+
+
+def _by_percent(found: Mapping[float, Interval]) -> dict[str, Json]:
+    return {f"p{percent:g}": interval(one) for percent, one in found.items()}
+
+
+def _part(part: PartResult) -> Json:
+    return {
+        "sent": part.sent,
+        "completed": part.completed,
+        "failed": dict(part.failed),
+        "differing": part.differing,
+        "rate": interval(part.rate),
+        "latency": _latency(part.latency),
+    }
+
+
+def _answers(measured: Measurement) -> Json:
+    return {
+        "checked": measured.checked,
+        "differing": measured.differing,
+        "differences": [
+            {
+                "part": one.part,
+                "request": one.request,
+                "output": one.output,
+                "index": None if one.index is None else list(one.index),
+                "expected": one.expected,
+                "got": one.got,
+            }
+            for one in measured.differences
+        ],
+    }
+
+
+def _streaming(found: Streaming) -> Json:
+    return {
+        "responses": found.responses,
+        "fewest": found.fewest,
+        "mean": found.mean,
+        "most": found.most,
+        "first": {"scheduled": _by_percent(found.first_scheduled), "sent": _by_percent(found.first_sent)},
+        "between": _by_percent(found.between),
     }
 
 
@@ -151,7 +207,8 @@ def to_csv(points: Sequence[Point]) -> str:
 
 
 def _row(point: Point, percents: Sequence[float]) -> dict[str, object]:
-    one, shares = point.measured, point.shares
+    one = point.measured
+    shares = added(point.shares)
     cells: dict[str, object] = {
         "load": point.name,
         "verdict": one.verdict,
@@ -162,6 +219,7 @@ def _row(point: Point, percents: Sequence[float]) -> dict[str, object]:
         "sent": one.sent,
         "completed": one.completed,
         "failed": sum(one.failed.values()),
+        "differing": one.differing,
         "late": one.late,
         "lateness_p99": one.lateness_p99,
         **_three("rate", one.rate),

@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 
 from clients.inference import InferenceClient, InferenceError
 from clients.load.calibrate import Calibration, calibrate
-from clients.load.errors import LoadInputError
+from clients.load.errors import LoadFailed, LoadInputError
+from clients.load.expectations import shares_by_part
 from clients.load.ladders import bounds, limit, loads
-from clients.load.measure import Limits, Load, Measurement, Target, measure
+from clients.load.measure import Limits, Load, Measurement, measure
 from clients.load.options import Options
 from clients.load.processes import Records
 from clients.load.schedule import Curve
 from clients.load.search import Limit, highest_rate, holds
-from clients.load.server import Gauges, Shares, statistics
+from clients.load.server import METRICS_PORT, Gauges, Shares
 from clients.load.statistics import Interval
-from clients.load.subject import Subject, prepare
+from clients.load.subject import PORT, Subject, prepare
 
 WATCHED = 99.0
 _SECONDS = 5.0
@@ -38,8 +39,8 @@ class Point:
     limits: Limits
     measured: Measurement
     calibration: Calibration | None
-    shares: Shares | None
-    """Of the server, over the whole of it, warm-up included; None where the server does not tell."""
+    shares: Mapping[str, Shares] | None
+    """Of the server by part of the traffic, over the whole of it, warm-up included; None where the server does not tell."""
     gauges: Mapping[str, Sequence[float]]
     held: tuple[tuple[Limit, bool | None], ...]
 
@@ -143,8 +144,8 @@ class _Runner:
         self._subject = subject
         self._asked = asked
         self._watcher = watcher
-        self._target = Target(subject.host, subject.port, metadata=subject.headers)
-        self._calibrations: dict[int, Calibration] = {}
+        self._metrics = options.metrics_url or _usual_metrics(subject)
+        self._calibrations: dict[int, Calibration | None] = {}
         self.points: list[Point] = []
 
     def at(self, rate: float) -> Measurement:
@@ -163,14 +164,11 @@ class _Runner:
             watcher.goes_on(seconds, records)
             return not watcher.stopping
 
-        with (
-            InferenceClient(subject.address, metadata=subject.headers) as client,
-            Gauges(options.metrics_url) as gauges,
-        ):
+        with subject.client() as client, Gauges(self._metrics) as gauges:
             before = _counted(client, subject)
             measured = measure(
-                self._target,
-                subject.messages,
+                subject.target,
+                subject.traffic,
                 load,
                 limits,
                 processes=min(options.processes, load.concurrency or options.processes),
@@ -178,24 +176,29 @@ class _Runner:
                 seed=options.seed,
                 ceiling=calibration.ceiling if calibration is not None else math.inf,
                 progress=progress,
+                known=watcher.knows,
             )
             after = _counted(client, subject)
-        shares = after - before if before is not None and after is not None else None
         held = tuple((one, holds(measured, [one])) for one in self._asked)
-        point = Point(name, load, limits, measured, calibration, shares, gauges.samples, held)
+        point = Point(name, load, limits, measured, calibration, _between(before, after), gauges.samples, held)
         self.points.append(point)
         watcher.ended(point)
         if watcher.stopping:
             raise _Stopped
         return measured
 
-    def _calibrated(self, concurrency: int) -> Calibration:
+    def _calibrated(self, concurrency: int) -> Calibration | None:
         if concurrency not in self._calibrations:
             self._watcher.calibrating()
-            processes = min(self._options.processes, concurrency)
-            self._calibrations[concurrency] = calibrate(
-                self._target, concurrency=concurrency, processes=processes, connections=self._options.connections
-            )
+            try:
+                self._calibrations[concurrency] = calibrate(
+                    self._subject.target,
+                    concurrency=concurrency,
+                    processes=min(self._options.processes, concurrency),
+                    connections=self._options.connections,
+                )
+            except LoadFailed:  # such as a server that restricts the call: what is asked can be measured all the same
+                self._calibrations[concurrency] = None
         return self._calibrations[concurrency]
 
 
@@ -211,6 +214,9 @@ def _limits(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
         warm_up=options.warm_up,
         precision=options.precision,
         watched=options.percentile or max((percent for percent, _ in asked), default=WATCHED),
+        bounds=tuple(asked),
+        errors=options.errors,
+        lateness=options.lateness,
         timeout=options.timeout,
     )
 
@@ -224,8 +230,22 @@ def _length(load: Load) -> float | None:
     return load.curve.period if load.curve.repeats else load.curve.pieces[0].end
 
 
-def _counted(client: InferenceClient, subject: Subject) -> Shares | None:
+def _usual_metrics(subject: Subject) -> str | None:
+    """Where Triton has its metrics, when the other port is the usual one."""
+    host, port = subject.target.host, subject.target.port
+    return f"http://{f'[{host}]' if ':' in host else host}:{METRICS_PORT}/metrics" if port == PORT else None
+
+
+def _counted(client: InferenceClient, subject: Subject) -> Mapping[str, Shares] | None:
     try:
-        return statistics(client, subject.model, version=subject.version)
+        return shares_by_part(client, subject.traffic)
     except InferenceError:
         return None
+
+
+def _between(before: Mapping[str, Shares] | None, after: Mapping[str, Shares] | None) -> Mapping[str, Shares] | None:
+    """None too when the server has begun to count anew, because it was started again."""
+    if before is None or after is None:
+        return None
+    found = {label: after[label] - shares for label, shares in before.items()}
+    return found if all(shares.succeeded >= 0 and shares.total_ns >= 0 for shares in found.values()) else None

@@ -4,16 +4,17 @@ from __future__ import annotations
 import re
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 from google.protobuf.message import Message
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 from clients.inference import InferenceClient, InferenceError, TensorSpec
+from clients.load.sequences import Ids
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _GAUGE = re.compile(r"^(nv_[a-z_]+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)
@@ -24,6 +25,7 @@ WATCHED = (
     "nv_gpu_memory_used_bytes",
     "nv_gpu_power_usage",
 )
+METRICS_PORT = 8002
 PARTS = ("queue", "input", "infer", "output", "total")
 """Of a request's time in the server: the last is all of it, with what lies between the others."""
 
@@ -49,6 +51,13 @@ class Shares:
         batches = {size: count - before.batches.get(size, 0) for size, count in self.batches.items()}
         return Shares(**numbers, batches={size: count for size, count in sorted(batches.items()) if count})
 
+    def __add__(self, other: Shares) -> Shares:
+        numbers = {name: getattr(self, name) + getattr(other, name) for name in Shares.__slots__ if name != "batches"}
+        sizes = sorted({*self.batches, *other.batches})
+        return Shares(
+            **numbers, batches={size: self.batches.get(size, 0) + other.batches.get(size, 0) for size in sizes}
+        )
+
     def mean_us(self, part: str) -> float | None:
         """Of one request, in µs; None when none succeeded."""
         return float(getattr(self, f"{part}_ns")) / self.succeeded / 1000 if self.succeeded else None
@@ -56,13 +65,24 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model takes, as the server says; `versions` are those that are ready. `batched`: the first dimension is the batch."""
+    """What a model takes and gives, as the server says; `versions` are those that are ready. `most_rows` is its largest batch, 0
+    when it takes none: then the first dimension is no batch. `sequences`: how it knows them, None when it is not stateful."""
 
     inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     versions: tuple[int, ...]
-    batched: bool
+    most_rows: int
     decoupled: bool
-    sequences: bool
+    sequences: Ids | None
+
+    @property
+    def batched(self) -> bool:
+        return self.most_rows > 0
+
+
+def added(shares: Mapping[str, Shares] | None) -> Shares | None:
+    """Of several models together."""
+    return None if shares is None else sum(shares.values(), Shares())
 
 
 def server_name(client: InferenceClient, *, deadline_seconds: float) -> str:
@@ -77,12 +97,29 @@ def facts(client: InferenceClient, model: str, *, version: int | None, deadline_
     metadata = _ask(client, "ModelMetadata", service_pb2.ModelMetadataRequest(**which), deadline_seconds)
     config = _ask(client, "ModelConfig", service_pb2.ModelConfigRequest(**which), deadline_seconds).config
     return ModelFacts(
-        tuple(TensorSpec(one.name, one.datatype, tuple(one.shape)) for one in metadata.inputs),
+        _specs(metadata.inputs),
+        _specs(metadata.outputs),
         tuple(sorted(int(one) for one in metadata.versions)),
-        batched=config.max_batch_size > 0,
+        most_rows=config.max_batch_size,
         decoupled=config.model_transaction_policy.decoupled,
-        sequences=config.HasField("sequence_batching"),
+        sequences=_ids(config.sequence_batching) if config.HasField("sequence_batching") else None,
     )
+
+
+def _specs(tensors: Iterable[service_pb2.ModelMetadataResponse.TensorMetadata]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(one.name, one.datatype, tuple(one.shape)) for one in tensors)
+
+
+def _ids(batching: model_config_pb2.ModelSequenceBatching) -> Ids:
+    control = model_config_pb2.ModelSequenceBatching.Control
+    types = [
+        model_config_pb2.DataType.Name(one.data_type)
+        for item in batching.control_input
+        for one in item.control
+        if one.kind == control.CONTROL_SEQUENCE_CORRID
+    ]
+    kinds: dict[str, Ids] = {"TYPE_INT32": "int32", "TYPE_UINT32": "int32", "TYPE_STRING": "string"}
+    return kinds.get(types[0], "int64") if types else "int64"
 
 
 def ready_models(client: InferenceClient, *, deadline_seconds: float) -> list[str]:
@@ -153,7 +190,9 @@ class Gauges:
             self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(self._seconds):
+        wait = 0.0
+        while not self._done.wait(wait):
+            wait = self._seconds
             try:
                 with urllib.request.urlopen(str(self._url), timeout=2) as answer:  # noqa: S310  # the user's own URL
                     text = answer.read(10_000_000).decode()

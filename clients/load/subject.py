@@ -1,17 +1,18 @@
-# What a run asks: which model of which server, and the requests, serialized before anything is measured.
+# What a run asks: which models of which server, by which way, with requests that were serialized before anything is measured.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
-
-from clients.inference import InferenceClient, InferenceError, TensorSpec
+from clients.inference import InferenceClient, InferenceError, Tls
 from clients.load.errors import LoadInputError, ModelNotReady, ServerUnreachable
-from clients.load.messages import from_directory, from_npz, message, random_inputs, shapes
+from clients.load.measure import Target
 from clients.load.options import Options
+from clients.load.requests import Asked, traffic
 from clients.load.server import ModelFacts, facts, ready_models, server_name
+from clients.load.traffic import Traffic
+from clients.load.transports import Kind, Via
 
 PORT = 8001
 _SECONDS = 10.0
@@ -20,46 +21,55 @@ _HEADER = re.compile(r"(?P<key>[a-z0-9_.-]+)=(?P<value>.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """`versions` are those that are ready; without a `version` the highest of them answers. `server` is its name and release."""
+class Served:
+    """`versions` are those that are ready; without a `version` the highest of them answers."""
 
-    host: str
-    port: int
-    headers: tuple[tuple[str, str], ...]
-    server: str
-    model: str
+    name: str
     version: int | None
     versions: tuple[int, ...]
-    batch: int
-    messages: tuple[bytes, ...] = field(repr=False)
-
-    @property
-    def address(self) -> str:
-        return _joined(self.host, self.port)
 
     @property
     def answering(self) -> int | None:
-        """The version that answers; None where the server does not say."""
+        """None where the server does not say."""
         return self.version or max(self.versions, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """`server` is its name and release. `models` and the parts of the traffic are in the same order."""
+
+    target: Target
+    server: str
+    models: tuple[Served, ...]
+    batch: int
+    traffic: Traffic = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        return _joined(self.target.host, self.target.port)
+
+    def client(self) -> InferenceClient:
+        return InferenceClient(self.address, tls=self.target.via.tls, metadata=self.target.metadata)
 
 
 def prepare(options: Options) -> Subject:
     """Raises LoadInputError."""
     host, port = address(options.url)
     headers = tuple(header(text) for text in options.headers)
-    if len(options.models) != 1:
-        raise LoadInputError(f"{len(options.models)} models", "one for each run")
-    (model,) = options.models
-    with InferenceClient(_joined(host, port), metadata=headers) as client:
+    tls = _tls(options)
+    asked = [Asked.parse(text) for text in options.models]
+    with InferenceClient(_joined(host, port), tls=tls, metadata=headers) as client:
         server = _greeted(client)
-        found = _found(client, model, options.version)
-        messages = _messages(model, found, options)
-    return Subject(host, port, headers, server, model, options.version, found.versions, options.batch, messages)
+        found = [(one, _found(client, one)) for one in asked]
+        via = Via(_kind(options, found), tls, options.compression)
+        made = traffic(client, found, options)
+    models = tuple(Served(one.name, one.version, facts.versions) for one, facts in found)
+    return Subject(Target(host, port, metadata=headers, via=via), server, models, options.batch, made)
 
 
 def address(text: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(text.strip())
-    if match is None:
+    if match is None or int(match["port"] or PORT) > 65535:
         raise LoadInputError(
             f"{text!r} is no address", "HOST:PORT of the server's gRPC endpoint, such as 127.0.0.1:8001"
         )
@@ -77,6 +87,32 @@ def header(text: str) -> tuple[str, str]:
     return match["key"], match["value"]
 
 
+def _tls(options: Options) -> Tls | None:
+    files = (options.tls_root, options.tls_certificate, options.tls_key)
+    if not options.tls and not any(files):
+        return None
+    if (options.tls_certificate is None) != (options.tls_key is None):
+        raise LoadInputError("a certificate and its key go together", "--tls-certificate FILE --tls-key FILE")
+    return Tls(*(None if file is None else _read(file) for file in files))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise LoadInputError(f"{file} cannot be read: {error.strerror}", "a file in PEM format") from None
+
+
+def _kind(options: Options, found: list[tuple[Asked, ModelFacts]]) -> Kind | None:
+    """A decoupled model answers on a stream only."""
+    decoupled = [asked.name for asked, facts in found if facts.decoupled]
+    if not decoupled:
+        return options.transport
+    if options.transport not in (None, "stream"):
+        raise LoadInputError(f"{decoupled[0]} is decoupled: it answers on a stream only", "--transport stream")
+    return "stream"
+
+
 def _greeted(client: InferenceClient) -> str:
     try:
         return server_name(client, deadline_seconds=_SECONDS)
@@ -87,69 +123,17 @@ def _greeted(client: InferenceClient) -> str:
         ) from None
 
 
-def _found(client: InferenceClient, model: str, version: int | None) -> ModelFacts:
+def _found(client: InferenceClient, asked: Asked) -> ModelFacts:
     try:
-        if client.ready(model, version=version, deadline_seconds=_SECONDS):
-            return facts(client, model, version=version, deadline_seconds=_SECONDS)
+        if client.ready(asked.name, version=asked.version, deadline_seconds=_SECONDS):
+            return facts(client, asked.name, version=asked.version, deadline_seconds=_SECONDS)
         why = "it is not ready"
     except InferenceError as error:
         why = error.message
-    wanted = model if version is None else f"{model} version {version}"
+    wanted = asked.name if asked.version is None else f"{asked.name} version {asked.version}"
     try:
         ready = ready_models(client, deadline_seconds=_SECONDS)
         hint = f"ready are {', '.join(ready)}" if ready else "no model is ready there"
     except InferenceError as error:
-        hint = f"which are ready it does not tell ({error.message})"
+        hint = f"which models are ready it tells only those who may ask ({error.message}): --header KEY=VALUE"
     raise ModelNotReady(f"{client.address} does not serve {wanted}: {why}", hint)
-
-
-def _messages(model: str, found: ModelFacts, options: Options) -> tuple[bytes, ...]:
-    specs, batched = found.inputs, found.batched
-    if options.distinct < 1:
-        raise LoadInputError(f"{options.distinct} different requests", "1 or more")
-    whole_of = dict(_shape(text) for text in options.shapes)
-    if options.data is not None and not options.data.is_dir():
-        drawn = from_npz(options.data, specs, batch=options.batch, batched=batched)
-    else:
-        whole = shapes(specs, batch=options.batch, batched=batched, given=whole_of)
-        if options.data is not None:
-            drawn = from_directory(options.data, specs, whole)
-        else:
-            random = np.random.default_rng(options.seed)
-            bounds = _bounds(specs, options.ranges)
-            drawn = [
-                {
-                    name: tensor
-                    for spec in specs
-                    for name, tensor in random_inputs(
-                        [spec], whole, low=bounds[spec.name][0], high=bounds[spec.name][1], random=random
-                    ).items()
-                }
-                for _ in range(options.distinct)
-            ]
-    return tuple(message(model, inputs, version=options.version, parameters={}) for inputs in drawn)
-
-
-def _shape(text: str) -> tuple[str, list[int]]:
-    name, _, sizes = text.rpartition(":")
-    try:
-        return name, [int(size) for size in sizes.split(",")]
-    except ValueError:
-        raise LoadInputError(f"--shape {text} is no shape", "INPUT:3,224,224, without the batch dimension") from None
-
-
-def _bounds(specs: Sequence[TensorSpec], texts: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Of each input, by its own range, else the one for all, else the type's: [0, 1) for floats, [0, 10) for integers."""
-    found = {spec.name: (0.0, 1.0 if spec.datatype.startswith(("FP", "BF")) else 10.0) for spec in specs}
-    for text in sorted(texts, key=lambda text: text.count(":")):  # those for one input last
-        *name, low, high = text.rsplit(":", 2)
-        try:
-            bounds = float(low), float(high)
-        except ValueError:
-            raise LoadInputError(f"--range {text} is no range", "LOW:HIGH or INPUT:LOW:HIGH") from None
-        if name and name[0] not in found:
-            raise LoadInputError(f"there is no input {name[0]!r}", f"the model takes {', '.join(sorted(found))}")
-        if not bounds[0] < bounds[1]:
-            raise LoadInputError(f"--range {text} is empty", "LOW:HIGH, HIGH excluded")
-        found.update(dict.fromkeys(name or found, bounds))
-    return found

@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from clients.load.measure import Measurement
 from clients.load.options import Options
 from clients.load.outcomes import ANSWERED, SENT, succeeded
+from clients.load.processes import Records
 from clients.load.runs import Found, Point, Report
-from clients.load.server import PARTS
+from clients.load.server import PARTS, Shares, added
 from clients.load.statistics import Interval
 from clients.load.subject import Subject
 
@@ -17,36 +19,49 @@ _UNKNOWN = "?"
 
 
 def about(subject: Subject, options: Options) -> str:
-    """What is going to be measured, in a line."""
-    sizes = sorted({len(message) for message in subject.messages})
-    size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-    version = "" if subject.answering is None else f" version {subject.answering}"
-    how = "" if subject.version is not None or subject.answering is None else " (the highest that is ready)"
-    many = f"{len(subject.messages)} distinct requests" if len(subject.messages) > 1 else "1 request"
-    way = f"{options.processes} process{'es' if options.processes > 1 else ''}"
-    way += f" of {options.connections} connections" if options.connections > 1 else ""
-    return (
-        f"{subject.model}{version}{how} at {subject.address}, {subject.server}\n"
-        f"{many} of {size} bytes, batch {subject.batch}; {way}"
-    )
+    """What is going to be measured: a line for each model, and how."""
+    lines = []
+    for served, part in zip(subject.models, subject.traffic.parts, strict=True):
+        sizes = sorted({len(message) for message in part.messages})
+        size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        version = "" if served.answering is None else f" version {served.answering}"
+        how = "" if served.version is not None or served.answering is None else " (the highest that is ready)"
+        words = [f"{_count(len(part.messages), 'distinct request')} of {size} bytes, batch {subject.batch}"]
+        if part.lengths is not None:
+            fewest, most = part.lengths
+            words.append(f"sequences of {fewest if fewest == most else f'{fewest} to {most}'}")
+        if len(subject.models) > 1:
+            words.append(f"weight {part.weight:g}")
+        if part.expected:
+            words.append("answers checked")
+        lines.append(f"{served.name}{version}{how}: {', '.join(words)}")
+    way = f"{_count(options.processes, 'process', 'processes')} with {_count(options.connections, 'connection')} each"
+    lines.append(f"{subject.server} at {subject.address}, by {subject.target.via}, {way}")
+    return "\n".join(lines)
 
 
 def block(point: Point) -> str:
     """All that is known of one load."""
     one = point.measured
-    lines = [f"{point.name}: {one.verdict}", *(f"  {reason}" for reason in one.reasons)]
     failed = sum(one.failed.values())
     counts = f"{one.offered:,} due, {one.sent:,} sent, {one.completed:,} answered, {failed:,} failed"
     late = f", {one.late:,} more than 1 ms late" if one.late else ""
-    lines += [
-        _fact("rate", f"{_rate(one.rate)} over {one.seconds:.1f} s"),
+    found = f" and {one.cut:,} calls" if one.cut else ""
+    lines = [
+        f"{point.name}: {one.verdict}",
+        *(f"  {reason}" for reason in one.reasons),
+        _fact(
+            "rate", f"{_rate(one.rate)} over {one.seconds:.1f} s, after {point.limits.warm_up:g} s{found} of warm-up"
+        ),
         _fact("calls", counts + late),
         *(_fact("", f"{count:,} {code}: {one.failures.get(code, '')}") for code, count in one.failed.items()),
-        *_latencies(point),
+        *_latencies(one),
+        *_parts(one),
+        *_answers(one),
         *_server(point),
         _fact("client", _client(point)),
+        *(_fact("limit", f"p{percent:g} <= {_ms(bound)} ms {_held(held)}") for (percent, bound), held in point.held),
     ]
-    lines += [_fact("limit", f"p{p:g} <= {_ms(bound)} ms: {_held(held)}") for (p, bound), held in point.held]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -74,35 +89,89 @@ def summary(report: Report) -> str:
 def _found(found: Found, options: Options) -> str:
     limits = " and ".join(options.limits)
     if not found.holds:
-        return f"{limits} does not hold at {found.fails:,.0f} calls a second, the lowest rate that was tried"
-    end = "the highest that was tried" if math.isinf(found.fails) else f"not at {found.fails:,.0f}"
-    return f"{limits} holds at {found.holds:,.0f} calls a second, {end}"
+        return (
+            f"{limits} was not shown to hold at {_number(found.fails)} calls a second, the lowest rate that was tried"
+        )
+    end = "the highest that was tried" if math.isinf(found.fails) else f"not at {_number(found.fails)}"
+    return f"{limits} holds at {_number(found.holds)} calls a second, {end}"
 
 
-def _latencies(point: Point) -> list[str]:
-    latency = point.measured.latency
-    rows = [["ms", *(f"p{percent:g}" for percent in latency.scheduled)]]
-    for name, found in (("from due", latency.scheduled), ("from send", latency.sent)):
-        rows.append([name, *(_ms(one.value) for one in found.values())])
-        rows.append(["", *(_span(one) for one in found.values())])
-    return [f"  {line}" for line in _aligned(rows, left=(0,), width=9)]
+def _latencies(one: Measurement) -> list[str]:
+    """A closed loop sends a call when it is due: then one line says both."""
+    due, sent = one.latency.scheduled, one.latency.sent
+    rows = [["ms", *(f"p{percent:g}" for percent in due)]]
+    if one.offsets is None:
+        rows += _pair("latency", due)
+    else:
+        rows += _pair("from due", due) + _pair("from send", sent)
+    if one.streaming is not None and one.streaming.most > 1:
+        rows += _pair("to first", one.streaming.first_scheduled) + _pair("between", one.streaming.between)
+    lines = [f"  {line}" for line in _aligned(rows, left=(0,), width=9)]
+    if one.streaming is not None:
+        few, mean, most = one.streaming.fewest, one.streaming.mean, one.streaming.most
+        lines.append(
+            _fact("responses", f"{one.streaming.responses:,}: {few:,} to {most:,} a request, {mean:.3g} in the mean")
+        )
+    return lines
+
+
+def _pair(name: str, found: Mapping[float, Interval]) -> list[list[str]]:
+    return [[name, *(_ms(one.value) for one in found.values())], ["", *(_span(one) for one in found.values())]]
+
+
+def _parts(one: Measurement) -> list[str]:
+    if not one.parts:
+        return []
+    rows = [["model", "sent", "failed", "differing", "rate/s", "p50 ms", "p99", "p99 lies in"]]
+    for label, part in one.parts.items():
+        due = part.latency.scheduled
+        rows.append(
+            [
+                label,
+                *(f"{count:,}" for count in (part.sent, sum(part.failed.values()), part.differing)),
+                _number(part.rate.value),
+                *(_ms(due[percent].value) for percent in (50.0, 99.0)),
+                _span(due[99.0]),
+            ]
+        )
+    return [f"  {line}" for line in _aligned(rows, left=(0,))]
+
+
+def _answers(one: Measurement) -> list[str]:
+    if not one.checked:
+        return []
+    lines = [_fact("answers", f"{one.checked:,} checked, {one.differing:,} differ")]
+    for found in one.differences:
+        where = "" if found.index is None else f"[{', '.join(str(n) for n in found.index)}]"
+        which = f"{found.part} " if found.part else ""
+        lines.append(
+            _fact("", f"{which}request {found.request}, {found.output}{where}: {found.got}, expected {found.expected}")
+        )
+    return lines
 
 
 def _server(point: Point) -> list[str]:
-    shares = point.shares
-    if shares is None or not shares.succeeded:
-        return [_fact("server", "its statistics are not available" if shares is None else "no request succeeded there")]
-    parts = {part: shares.mean_us(part) or 0.0 for part in PARTS}
-    good = succeeded(point.measured.records)
-    lines = [_fact("server", ", ".join(f"{part} {mean / 1000:.3f}" for part, mean in parts.items()) + " ms, mean")]
+    shares = added(point.shares)
+    if shares is None:
+        lines = [_fact("server", "its statistics are not available")]
+    elif not shares.succeeded:
+        lines = [_fact("server", "no request succeeded there")]
+    else:
+        lines = _spent(shares, succeeded(point.measured.records))
+    for name, values in sorted(point.gauges.items()):
+        lines.append(_fact("", f"{name}: {np.mean(values):,.4g} in the mean, {max(values):,.4g} at most"))
+    return lines
+
+
+def _spent(shares: Shares, good: Records) -> list[str]:
+    parts = {part: (shares.mean_us(part) or 0.0) / 1000 for part in PARTS}
+    lines = [_fact("server", ", ".join(f"{part} {mean:.3f}" for part, mean in parts.items()) + " ms, mean")]
     if len(good):
         seen = float((good[:, ANSWERED] - good[:, SENT]).mean()) / 1e6
-        lines.append(_fact("", f"network and client {seen - parts['total'] / 1000:.3f} ms: the rest of {seen:.3f}"))
+        lines.append(_fact("", f"the way there and back {max(seen - parts['total'], 0):.3f}: the rest of {seen:.3f}"))
     batches = ", ".join(f"{count:,} of {size}" for size, count in shares.batches.items())
     cached = f"; {shares.cache_hits:,} from its cache" if shares.cache_hits else ""
     lines.append(_fact("", f"{shares.inferences:,} inferences in {shares.executions:,} batches: {batches}{cached}"))
-    for name, values in sorted(point.gauges.items()):
-        lines.append(_fact("", f"{name}: {np.mean(values):,.4g} in the mean, {max(values):,.4g} at most"))
     return lines
 
 
@@ -121,7 +190,11 @@ def _client(point: Point) -> str:
 
 
 def _held(held: bool | None) -> str:
-    return {True: "holds", False: "does not hold", None: "cannot be told"}[held]
+    return {True: "holds", False: "does not hold", None: "may hold or not: measure longer"}[held]
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _rate(one: Interval) -> str:
