@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from controlplane.domain.canonical import Json
+from controlplane.domain.changes import ChangeKind, RollbackTarget
 from controlplane.domain.times import format_instant
 from controlplane.errors import ChangeBlocked, Conflict, InvalidInput, NotFound, PermissionDenied, PreconditionFailed
 from controlplane.services.change_views import ChangeView
@@ -149,6 +150,24 @@ def test_proposing_what_an_open_change_proposes_is_allowed_and_said(house: House
     assert second.plan.digest == first.plan.digest  # notes are no part of what is approved
 
 
+def test_a_freeze_names_the_glass_only_where_breaking_it_is_all_that_it_takes(house: House) -> None:
+    view = house.propose()
+    now = house.clock.now()
+    window = {"name": "holidays", "starts_at": format_instant(now), "ends_at": format_instant(now + timedelta(hours=1))}
+    hints = []
+    for clauses in ({"freeze_windows": [window]}, {"break_glass": False}, {"break_glass": True, "freeze_windows": []}):
+        house.policy(**clauses)
+        with pytest.raises(ChangeBlocked) as error:
+            house.apply(view)
+        hints.append(error.value.hint)
+    asks = "ask somebody else, who may: tritonctl change approve 1"
+    assert hints == [
+        "wait; in an emergency, as an admin: tritonctl change apply 1 --break-glass WHY",
+        asks,
+        asks,
+    ]
+
+
 def test_a_rollback_during_a_freeze_says_that_it_is_exempt(house: House) -> None:
     house.deploy(1)
     house.deploy(2)
@@ -157,6 +176,23 @@ def test_a_rollback_during_a_freeze_says_that_it_is_exempt(house: House) -> None
     house.policy(freeze_windows=[{"name": "holidays", "starts_at": starts_at, "ends_at": ends_at}])
     back = house.changes.rollback(house["olga"], ENV, MODEL, to=None, reason="it is worse")
     assert f"freeze window 'holidays' is on until {ends_at}: rollbacks are exempt" in back.plan.notes
+
+
+def test_a_revision_says_what_made_it_and_a_rollback_where_it_goes(house: House) -> None:
+    house.deploy(1)
+    house.deploy(2)
+    back = house.changes.rollback(house["olga"], ENV, MODEL, to=None, reason="it is worse")
+    first, second = reversed(house.environments.revisions(house["vera"], ENV, MODEL))
+    assert back.target == RollbackTarget(1, first.revision.accepted_at)
+    house.record(back)
+    assert house.show(back).target == back.target
+    third = house.environments.revision(house["vera"], ENV, MODEL, 3)
+    assert house.environments.revisions(house["vera"], ENV, MODEL) == (third, second, first)
+    assert [(view.kind, view.reason) for view in (first, second, third)] == [
+        (ChangeKind.CHANGE, "a reason"),
+        (ChangeKind.CHANGE, "a reason"),
+        (ChangeKind.ROLLBACK, "it is worse"),
+    ]
 
 
 def test_a_rollback_that_goes_nowhere_says_what_is_possible(house: House) -> None:

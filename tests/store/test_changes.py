@@ -202,6 +202,9 @@ def test_breaking_the_glass_lifts_the_policy_and_opens_a_review_that_someone_els
             house.changes.close_review(own, view.request.id, "fine")
     closed = house.changes.close_review(house["anna"], view.request.id, "it was needed")
     assert closed.request.review is ReviewState.CLOSED
+    house.propose()
+    listed = [house.changes.list(house["vera"], review=state) for state in (ReviewState.OPEN, ReviewState.CLOSED)]
+    assert [[request.id for request in found] for found in listed] == [[], [view.request.id]]
     with pytest.raises(Conflict, match="no open review"):
         house.changes.close_review(house["anna"], view.request.id, "again")
     assert [entry for entry in house.actions(view) if entry[1] in ("glass.broken", "review.closed")] == [
