@@ -315,7 +315,7 @@ def _decimal(clause: str, value: Json) -> Decimal:
         number = Decimal(str(value)) if not isinstance(value, bool) else Decimal("nan")
     except InvalidOperation:
         number = Decimal("nan")
-    if not number.is_finite() or len(str(value)) > 20:
+    if not number.is_finite() or len(str(value)) > 12 or not -6 <= number.adjusted() <= 6:
         raise PolicyInvalid(f"a latency gate's {clause} is no number: {str(value)[:100]!r}", hint=_HOW)
     # Plain digits and no zeros at the end: one number has one form.
     return Decimal(f"{number.normalize():f}")

@@ -51,7 +51,8 @@ class Wound:
 def started(settings: Settings, url: str, wound: Wound, *, change: int | None, names: Path) -> Iterator[BaseProcess]:
     """A worker that works until the change rests, or makes one pass without one; killed at the end of the block if it
     still lives. Every boundary's name is a line of `names`."""
-    process = _PROCESSES.Process(target=_work, args=(settings, url, wound, change, names), daemon=True)
+    # No daemon: those may have no children, and a worker that measures has some.
+    process = _PROCESSES.Process(target=_work, args=(settings, url, wound, change, names), daemon=False)
     process.start()
     try:
         yield process
