@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from clients.load.errors import LoadFailed
 from clients.load.measure import Limits, Load, Target, measure
 
 LIVE = "/inference.GRPCInferenceService/ServerLive"
@@ -24,8 +25,10 @@ def calibrate(
 ) -> Calibration:
     """Two short runs. Raises LoadFailed when the server answers nothing."""
     via = replace(target.via, kind="grpcio") if target.via.chosen == "stream" else target.via
-    live = replace(target, path=LIVE, via=via)
+    live = replace(target, path=LIVE, via=via, shared=None)
     limits = Limits(seconds=seconds, cap=seconds, warm_up=0.2, timeout=5)
     busy = measure(live, (_EMPTY,), Load(concurrency=concurrency), limits, processes=processes, connections=connections)
     alone = measure(live, (_EMPTY,), Load(concurrency=1), limits)
+    if not busy.completed or not alone.completed:
+        raise LoadFailed(f"the server did not say whether it lives: {busy.failures or alone.failures}")
     return Calibration(busy.rate.value, alone.latency.sent[50.0].value, concurrency)

@@ -9,7 +9,7 @@ import grpc
 
 from clients.inference import open_channel
 from clients.load.calls import Call
-from clients.load.grpc_status import DEADLINE_EXCEEDED, SUCCESS, UNAVAILABLE, Status
+from clients.load.grpc_status import CANCELLED, DEADLINE_EXCEEDED, SUCCESS, UNAVAILABLE, UNKNOWN, Status
 from clients.load.transports import Via
 
 PREFIX = 5
@@ -21,6 +21,9 @@ COMPRESSIONS = {
     "gzip": grpc.Compression.Gzip,
     "deflate": grpc.Compression.Deflate,
 }
+
+_PERHAPS_OURS = (CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNAVAILABLE)
+"""What grpcio says itself when it lost the server, as servers do of a request that they have done with."""
 
 
 class GrpcSender:
@@ -104,7 +107,8 @@ class GrpcSender:
                 body = future.result()
                 call.body = bytearray(b"\0" + len(body).to_bytes(4, "big") + body)
         else:
-            call.status, call.lost = Status(code.value[0], future.details() or ""), True
+            call.status = Status(code.value[0], future.details() or "")
+            call.lost = call.status.code in _PERHAPS_OURS
 
     def _pace(self, ended: list[Call]) -> None:
         """grpcio does not tell a server that refuses calls from one that is not there: when nothing else comes back, wait."""

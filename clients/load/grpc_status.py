@@ -29,9 +29,10 @@ class Status:
 
 SUCCESS = Status(OK)
 
+REFUSED = 7
 OF_RESET = {
     0: Status(INTERNAL, "the stream was reset without an error"),
-    7: Status(UNAVAILABLE, "the server refused the stream"),
+    REFUSED: Status(UNAVAILABLE, "the server refused the stream"),
     8: Status(CANCELLED, "the server cancelled the stream"),
     11: Status(RESOURCE_EXHAUSTED, "the server asked for calm"),
     12: Status(PERMISSION_DENIED, "the server asked for more security"),

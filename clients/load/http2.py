@@ -37,7 +37,7 @@ from clients.load.frames import (
     setting,
     unpadded,
 )
-from clients.load.grpc_status import INTERNAL, OF_RESET, OK, UNAVAILABLE, UNKNOWN, Status, of_headers
+from clients.load.grpc_status import INTERNAL, OF_RESET, OK, REFUSED, UNAVAILABLE, UNKNOWN, Status, of_headers
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_MESSAGE = 2**31 - 1
@@ -377,6 +377,7 @@ class Http2:
             return
         code = int.from_bytes(payload, "big")
         call.unsent = None
+        call.lost = code != REFUSED
         self._end(call, call.status or OF_RESET.get(code, Status(UNKNOWN, f"the stream was reset with code {code}")))
 
     def _goaway(self, stream: int, payload: bytes) -> None:

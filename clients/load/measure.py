@@ -15,6 +15,7 @@ from clients.load.outcomes import ANSWERED, DUE, Latency, PartResult, by_part, f
 from clients.load.processes import NOTHING, Records, Senders
 from clients.load.responses import Streaming, summarize_responses
 from clients.load.schedule import Curve, Offsets, Process, arrivals
+from clients.load.shared_memory import Slots
 from clients.load.statistics import Interval, fewest, percentile, warm_up
 from clients.load.traffic import Traffic
 from clients.load.transports import Via
@@ -40,6 +41,16 @@ class Target:
     path: str = INFER
     metadata: tuple[tuple[str, str], ...] = ()
     via: Via = field(default_factory=Via)
+    shared: Slots | None = None
+
+    def __post_init__(self) -> None:
+        if self.shared is not None and self.shared.tails and self.via.chosen == "stream":
+            raise LoadInputError("the responses of a stream would overwrite one another in shared memory", "outputs={}")
+
+    @property
+    def transport(self) -> str:
+        """As results name it."""
+        return f"{self.via}, shared memory" if self.shared is not None else str(self.via)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +167,7 @@ def measure(
         places=[job.most for job in jobs],
         steady=load.steady,
         ceiling=ceiling,
-        transport=str(target.via),
+        transport=target.transport,
         traffic=traffic,
     )
     if target.via.chosen != "stream":
@@ -205,15 +216,30 @@ def _jobs(
             via=target.via,
             concurrency=inside[number] if load.concurrency else 0,
             offsets=np.zeros(0, np.int64) if offsets is None else offsets[number::processes],
-            most=load.most if plan is None else min(load.most, plan.live),
+            most=min([load.most, *([plan.live] if plan else []), *([len(places.tails)] if places else [])]),
             timeout_ns=int(limits.timeout * 1e9),
             count=None if limits.count is None else len(range(number, limits.count, processes)),
             warm_up_ns=int(limits.warm_up * 1e9),
+            shared=places,
             plan=plan,
             expected=traffic.expected,
         )
-        for number, plan in enumerate(plans)
+        for number, (plan, places) in enumerate(zip(plans, _slots(target, inside, load), strict=True))
     ]
+
+
+def _slots(target: Target, inside: list[int], load: Load) -> list[Slots | None]:
+    """For the outputs of each process; None where they come in the answers."""
+    if target.shared is None or not target.shared.tails:
+        return [None] * len(inside)
+    parts = [target.shared.part(number, len(inside)) for number in range(len(inside))]
+    if any(len(part.tails) < (most if load.concurrency else 1) for most, part in zip(inside, parts, strict=True)):
+        raise LoadInputError(
+            f"{len(target.shared.tails)} slots in shared memory for {load.concurrency} calls in flight in "
+            f"{len(inside)} processes",
+            "one for each call, and some more",
+        )
+    return list(parts)
 
 
 def _look(

@@ -3,15 +3,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
+from clients.inference import Tls
 from clients.load.calls import Call
 from clients.load.errors import LoadInputError
 from clients.load.http2 import Http2
 from clients.load.sender import Sender
-
-if TYPE_CHECKING:  # grpcio is loaded only where it sends
-    from clients.inference import Tls
+from clients.load.shared_memory import Slots
 
 Kind = Literal["http2", "grpcio", "stream"]
 Compression = Literal["none", "gzip", "deflate"]
@@ -20,8 +19,9 @@ Compression = Literal["none", "gzip", "deflate"]
 class Transport(Protocol):
     """Every call that is issued is answered once, with a status: by `turn`, by `expire`, or at last by `close`."""
 
-    reconnects: int
-    """Connections that were made again; grpcio makes its own again without a word, and leaves this at 0."""
+    @property
+    def reconnects(self) -> int:
+        """Connections that were made again; grpcio makes its own again without a word, and leaves this at 0."""
 
     @property
     def in_flight(self) -> int: ...
@@ -81,8 +81,14 @@ def open_transport(
     connections: int,
     keep: bool,
     clock: Callable[[], int],
+    shared: Slots | None = None,
 ) -> Transport:
     """`path` is that of one call; a stream has its own. `keep`: the answers are wanted, in `Call.body`."""
+    if shared is not None and shared.tails:
+        from clients.load.slot_sender import SlotSender
+
+        inner = open_transport(address, path, metadata, via, connections=connections, keep=keep, clock=clock)
+        return SlotSender(inner, shared, keep=keep)
     host, port = address
     target = f"{host}:{port}"
     if via.chosen == "http2":

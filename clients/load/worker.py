@@ -16,6 +16,7 @@ from clients.load.checks import Checker, Difference, Expected
 from clients.load.grpc_status import CANCELLED, Status
 from clients.load.responses import Heard, rows_of
 from clients.load.sequences import Plan, Sequences
+from clients.load.shared_memory import Slots
 from clients.load.transports import Transport, Via, open_transport
 
 COLUMNS = 5
@@ -41,6 +42,7 @@ class Job:
     order: NDArray[np.int32]
     connections: int
     via: Via = field(default_factory=Via)
+    shared: Slots | None = None
     concurrency: int = 0
     offsets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     most: int = 1000
@@ -81,6 +83,7 @@ def work(job: Job, pipe: Connection) -> None:
         connections=job.connections,
         keep=job.expected is not None,
         clock=_clock,
+        shared=job.shared,
     )
     sender.connect()
     loop = _Loop(job, sender, pipe)

@@ -19,8 +19,7 @@ from clients.load.stream_sender import STREAM
 from clients.load.transports import Compression, Transport, Via, open_transport
 from tests.unit.load.peers import PATH, SETTINGS, prefixed
 
-Response = service_pb2.ModelStreamInferResponse
-Say = Callable[[service_pb2.ModelInferRequest], Iterator[Response]]
+Say = Callable[[service_pb2.ModelInferRequest], Iterator[service_pb2.ModelStreamInferResponse]]
 MESSAGE = prefixed(service_pb2.ModelInferRequest(model_name="m").SerializeToString())
 
 
@@ -46,8 +45,10 @@ def streaming(say: Say) -> grpc.RpcMethodHandler:
     return grpc.stream_stream_rpc_method_handler(answer)
 
 
-def response(name: str, *, final: bool | None, error: str = "", output: bool = True) -> Response:
-    said = Response(error_message=error)
+def response(
+    name: str, *, final: bool | None, error: str = "", output: bool = True
+) -> service_pb2.ModelStreamInferResponse:
+    said = service_pb2.ModelStreamInferResponse(error_message=error)
     said.infer_response.id = name
     if output:
         said.infer_response.outputs.add(name="Y", datatype="FP32", shape=[0])
@@ -92,7 +93,7 @@ def outcomes(calls: list[Call]) -> list[tuple[str, str, int]]:
 def test_every_request_of_a_stream_has_an_id_of_its_own_and_asks_for_the_end() -> None:
     seen: list[tuple[str, bool]] = []
 
-    def say(request: service_pb2.ModelInferRequest) -> Iterator[Response]:
+    def say(request: service_pb2.ModelInferRequest) -> Iterator[service_pb2.ModelStreamInferResponse]:
         seen.append((request.id, request.parameters["triton_enable_empty_final_response"].bool_param))
         yield response(request.id, final=True)
 
@@ -102,7 +103,7 @@ def test_every_request_of_a_stream_has_an_id_of_its_own_and_asks_for_the_end() -
 
 
 def test_errors_of_requests_end_them_and_no_others() -> None:
-    def say(request: service_pb2.ModelInferRequest) -> Iterator[Response]:
+    def say(request: service_pb2.ModelInferRequest) -> Iterator[service_pb2.ModelStreamInferResponse]:
         name = request.id
         if name == "1":  # before the model: nothing says whether it is the last
             yield response(name, final=None, error="no such model", output=False)
@@ -142,7 +143,7 @@ def test_a_stream_that_the_server_ends_fails_what_is_in_it_and_is_opened_again()
 
 
 def test_what_comes_for_a_request_that_was_given_up_is_not_looked_at() -> None:
-    def say(request: service_pb2.ModelInferRequest) -> Iterator[Response]:
+    def say(request: service_pb2.ModelInferRequest) -> Iterator[service_pb2.ModelStreamInferResponse]:
         if request.id == "1":
             time.sleep(0.5)
         yield response(request.id, final=True)
