@@ -60,7 +60,10 @@ def block(point: Point) -> str:
         *_answers(one),
         *_server(point),
         _fact("client", _client(point)),
-        *(_fact("limit", f"p{percent:g} <= {_ms(bound)} ms {_held(held)}") for (percent, bound), held in point.held),
+        *(
+            _fact("limit", f"p{percent:g} <= {_ms(bound)} ms {_held(held, one.verdict)}")
+            for (percent, bound), held in point.held
+        ),
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -78,7 +81,7 @@ def summary(report: Report) -> str:
                 + [_ms(due[percent].value) for percent in (50.0, 90.0, 95.0, 99.0)]
                 + [_span(due[99.0]), f"{sum(one.failed.values()):,}", one.verdict]
             )
-        lines += _aligned(rows, left=(0, 8))
+        lines += [line.rstrip() for line in _aligned(rows, left=(0, 8))]
     if report.found is not None:
         lines.append(_found(report.found, report.options))
     if report.interrupted:
@@ -179,7 +182,7 @@ def _client(point: Point) -> str:
     one = point.measured
     words = [one.transport, f"{one.client_cpu:.1f} s of processor time"]
     if one.reconnects:
-        words.append(f"{one.reconnects} connections made again")
+        words.append(f"{_count(one.reconnects, 'connection')} made again")
     if point.calibration is not None:
         found = point.calibration
         words.append(
@@ -189,8 +192,14 @@ def _client(point: Point) -> str:
     return ", ".join(words)
 
 
-def _held(held: bool | None) -> str:
-    return {True: "holds", False: "does not hold", None: "may hold or not: measure longer"}[held]
+def _held(held: bool | None, verdict: str) -> str:
+    if held is None:
+        return (
+            "cannot be told, for the client was late"
+            if verdict == "client_limited"
+            else "cannot be told: measure longer"
+        )
+    return "holds" if held else "does not hold" + (", for calls failed" if verdict == "errors" else "")
 
 
 def _count(number: int, one: str, many: str = "") -> str:
