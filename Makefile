@@ -10,8 +10,8 @@ SUITES := path
 TIER ?= $(TIERS)
 SUITE ?= $(SUITES)
 ARGS ?=
-# Test processes of the tiers that wait for servers most of the time; a file's tests stay together.
-SPREAD ?= 2
+# Test processes, more than cores: tests wait for servers most of the time. tests/conftest.py deals the tests out.
+SPREAD ?= 4
 
 # Tests and demo start hundreds of processes of ours: none compiles the sources anew, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
@@ -47,8 +47,8 @@ demo: venv
 # Each tier by itself, so that one without tests fails (pytest's exit status 5) and all are reported.
 test: venv
 	@failed=; for tier in $(TIER); do \
-		spread="-n $(SPREAD) --dist loadfile"; test "$$tier" != unit || spread=; \
-		echo "== $$tier"; $(BIN)/python -m pytest "tests/$$tier" $$spread $(ARGS) || failed="$$failed $$tier"; \
+		echo "== $$tier"; $(BIN)/python -m pytest "tests/$$tier" -n $(SPREAD) --dist loadscope $(ARGS) \
+			|| failed="$$failed $$tier"; \
 	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 check: venv

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import ChangeState, ReviewState
 from controlplane.errors import ChangeBlocked
 from controlplane.services.change_views import ChangeView
@@ -70,8 +71,14 @@ def loading(at: Installation, view: ChangeView) -> bool:
     return "load" in effects(at.show(view))
 
 
+def allow(at: Installation, *, seconds: int) -> None:
+    """That is how long a load may take from here on."""
+    wish: JsonObject = {"approvals": 1, "load_timeout_seconds": seconds}
+    at.environments.set_policy(at["admin"], ENV, wish, expected_number=None)
+
+
 def stuck(at: Installation) -> ChangeView:
-    at.environments.set_policy(at["admin"], ENV, {"approvals": 1, "load_timeout_seconds": 1}, expected_number=None)
+    allow(at, seconds=1)
     view = at.deploy(MODEL, versions=(2,))
     assert view.request.state is ChangeState.STUCK, view.request
     return view
@@ -134,6 +141,7 @@ def test_acceptance_6_break_glass_does_not_take_the_place_of_a_change_unless_it_
     assert (snapshot(at), at.answer(MODEL)) == (files, 2.0)
 
     marker.unlink()
+    allow(at, seconds=30)
     at.changes.resume(at["author"], end.request.id, "retry")
     rest(at, end)
     check_rest(at, Step(MODEL, end, ChangeState.APPLIED, None))
@@ -153,7 +161,7 @@ def test_acceptance_6_a_second_rollback_still_puts_back_what_an_adoption_found(a
     (home / "config.pbtxt").write_text(PbtxtCodec().render(config))
     at.load(model)
     marker.touch()
-    at.environments.set_policy(at["admin"], ENV, {"approvals": 1, "load_timeout_seconds": 1}, expected_number=None)
+    allow(at, seconds=1)
     chain = [
         at.deploy(model, versions=(1,), config=config, sets=(("dynamic_batching.max_queue_delay_microseconds", "9"),))
     ]
@@ -161,6 +169,7 @@ def test_acceptance_6_a_second_rollback_still_puts_back_what_an_adoption_found(a
         assert at.show(chain[-1]).request.state is ChangeState.STUCK, at.show(chain[-1]).request
         chain.append(rest(at, at.changes.rollback(at["author"], ENV, model, to=0, reason="not yet")))
     marker.unlink()
+    allow(at, seconds=30)
     at.changes.resume(at["author"], chain[-1].request.id, "retry")
     rest(at, chain[-1])
 

@@ -234,10 +234,10 @@ def test_a_tree_that_the_schema_does_not_allow_is_refused_with_its_path(
     ],
 )
 def test_the_worst_text_that_is_read_is_read_or_refused_within_seconds(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with contextlib.suppress(ConfigInvalid):
         codec.parse(text)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_text_beyond_the_limit_is_refused_unread() -> None:
