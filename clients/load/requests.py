@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,73 +37,86 @@ class Asked:
         return cls(match["name"], int(match["version"]) if match["version"] else None, float(match["weight"] or 1))
 
 
-def traffic(client: InferenceClient, models: Sequence[tuple[Asked, ModelFacts]], options: Options) -> Traffic:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options say of requests, in words, read before any server is asked. Ranges by input, that for all by an empty name;
+    files by model."""
+
+    sizes: dict[str, list[int]]
+    ranges: dict[str, tuple[float, float]]
+    lengths: tuple[int, int] | None
+    data: dict[str, Path]
+    expected: dict[str, Path]
+
+    @classmethod
+    def read(cls, options: Options, models: Sequence[str]) -> Wanted:
+        return cls(
+            dict(_size(text) for text in options.shapes),
+            dict(_range(text) for text in options.ranges),
+            _lengths(options.sequence_length),
+            _paths(options.data, models),
+            _paths(options.expected, models),
+        )
+
+    def check(self, models: Sequence[tuple[Asked, ModelFacts]]) -> None:
+        """That what they name is there."""
+        known = {spec.name for _, facts in models for spec in facts.inputs}
+        for name in (*self.sizes, *self.ranges):
+            if name and name not in known:
+                raise LoadInputError(f"there is no input {name!r}", f"there are {', '.join(sorted(known))}")
+        if self.lengths is not None and not any(facts.sequences for _, facts in models):
+            raise LoadInputError("--sequence-length without a stateful model", "leave it out")
+
+
+def traffic(
+    client: InferenceClient, models: Sequence[tuple[Asked, ModelFacts]], options: Options, wanted: Wanted
+) -> Traffic:
     """Raises LoadInputError."""
-    known = {spec.name for _, facts in models for spec in facts.inputs}
-    sizes, bounds = _shapes(options.shapes, known), _bounds(options.ranges, known)
-    data, expected = (_paths(texts, [asked.name for asked, _ in models]) for texts in (options.data, options.expected))
-    lengths = _lengths(options.sequence_length)
-    parts = [
-        _part(asked, facts, options, sizes, bounds, data.get(asked.name), expected.get(asked.name), lengths)
-        for asked, facts in models
-    ]
-    if lengths is not None and not any(part.lengths for part in parts):
-        raise LoadInputError("--sequence-length without a stateful model", "leave it out")
-    made = Traffic(tuple(parts), live=options.sequences, tolerance=Tolerance(options.rtol, options.atol))
-    if FIRST not in {str(path) for path in expected.values()}:
+    wanted.check(models)
+    parts = tuple(_part(asked, facts, options, wanted) for asked, facts in models)
+    made = Traffic(parts, live=options.sequences, tolerance=Tolerance(options.rtol, options.atol))
+    if FIRST not in {str(path) for path in wanted.expected.values()}:
         return made
     return first_pass(client, made, deadline_seconds=options.timeout)
 
 
-def _part(  # noqa: PLR0917  # one model's share of what traffic() has parsed
-    asked: Asked,
-    facts: ModelFacts,
-    options: Options,
-    sizes: Mapping[str, Sequence[int]],
-    bounds: Mapping[str, tuple[float, float]],
-    data: Path | None,
-    expected: Path | None,
-    lengths: tuple[int, int] | None,
-) -> Part:
+def _part(asked: Asked, facts: ModelFacts, options: Options, wanted: Wanted) -> Part:
     if options.batch > max(facts.most_rows, 1):
         raise LoadInputError(
             f"a batch of {options.batch} for {asked.name}",
             f"it takes {facts.most_rows} at the most" if facts.batched else "it takes no batches: leave it at 1",
         )
-    if facts.sequences is not None and lengths is None:
+    if facts.sequences is not None and wanted.lengths is None:
         raise LoadInputError(f"{asked.name} is stateful", "say how long its sequences are: --sequence-length 10:50")
-    drawn = _inputs(facts, options, sizes, bounds, data)
     part = Part(
         asked.name,
-        tuple(message(asked.name, inputs, version=asked.version, parameters={}) for inputs in drawn),
+        tuple(
+            message(asked.name, inputs, version=asked.version, parameters={})
+            for inputs in _inputs(asked, facts, options, wanted)
+        ),
         version=asked.version,
         weight=asked.weight,
-        lengths=lengths if facts.sequences is not None else None,
+        lengths=wanted.lengths if facts.sequences is not None else None,
         ids=facts.sequences or "int64",
     )
+    expected = wanted.expected.get(asked.name)
     if expected is None or str(expected) == FIRST:
         return part
     answers: tuple[Answers, ...] = answers_from_npz(expected, facts.outputs, batch=options.batch, batched=facts.batched)
     return replace(part, expected=answers)
 
 
-def _inputs(
-    facts: ModelFacts,
-    options: Options,
-    sizes: Mapping[str, Sequence[int]],
-    bounds: Mapping[str, tuple[float, float]],
-    data: Path | None,
-) -> list[dict[str, Tensor]]:
+def _inputs(asked: Asked, facts: ModelFacts, options: Options, wanted: Wanted) -> list[dict[str, Tensor]]:
+    data = wanted.data.get(asked.name)
     if data is not None and not data.is_dir():
         return from_npz(data, facts.inputs, batch=options.batch, batched=facts.batched)
-    mine = {name: size for name, size in sizes.items() if name in {spec.name for spec in facts.inputs}}
+    mine = {name: size for name, size in wanted.sizes.items() if name in {spec.name for spec in facts.inputs}}
     whole = shapes(facts.inputs, batch=options.batch, batched=facts.batched, given=mine)
     if data is not None:
         return from_directory(data, facts.inputs, whole)
-    ranges = {spec.name: bounds.get(spec.name) or bounds.get("") or _usual(spec) for spec in facts.inputs}
+    given = wanted.ranges
+    ranges = {spec.name: given.get(spec.name) or given.get("") or _usual(spec) for spec in facts.inputs}
     count = DISTINCT if options.distinct is None else options.distinct
-    if count < 1:
-        raise LoadInputError(f"{count} different requests", "1 or more")
     while True:
         try:
             return distinct_inputs(facts.inputs, whole, ranges=ranges, count=count, seed=options.seed)
@@ -117,40 +130,23 @@ def _usual(spec: TensorSpec) -> tuple[float, float]:
     return (0.0, 1.0) if spec.datatype.startswith(("FP", "BF")) else (0.0, 10.0)
 
 
-def _shapes(texts: Sequence[str], known: set[str]) -> dict[str, list[int]]:
-    found = {}
-    for text in texts:
-        name, _, sizes = text.rpartition(":")
-        try:
-            found[name] = [int(size) for size in sizes.split(",")]
-        except ValueError:
-            raise LoadInputError(
-                f"--shape {text} is no shape", "INPUT:3,224,224, without the batch dimension"
-            ) from None
-        _check(name, known)
-    return found
+def _size(text: str) -> tuple[str, list[int]]:
+    name, _, sizes = text.rpartition(":")
+    try:
+        return name, [int(size) for size in sizes.split(",")]
+    except ValueError:
+        raise LoadInputError(f"--shape {text} is no shape", "INPUT:3,224,224, without the batch dimension") from None
 
 
-def _bounds(texts: Sequence[str], known: set[str]) -> dict[str, tuple[float, float]]:
-    """By input; that for all of them by an empty name."""
-    found = {}
-    for text in texts:
-        *name, low, high = ("", *text.rsplit(":", 2))[-3:]
-        try:
-            bounds = float(low), float(high)
-        except ValueError:
-            raise LoadInputError(f"--range {text} is no range", "LOW:HIGH or INPUT:LOW:HIGH") from None
-        if not bounds[0] < bounds[1]:
-            raise LoadInputError(f"--range {text} is empty", "LOW:HIGH, HIGH excluded")
-        if name[0]:
-            _check(name[0], known)
-        found[name[0]] = bounds
-    return found
-
-
-def _check(name: str, known: set[str]) -> None:
-    if name not in known:
-        raise LoadInputError(f"there is no input {name!r}", f"there are {', '.join(sorted(known))}")
+def _range(text: str) -> tuple[str, tuple[float, float]]:
+    name, low, high = ("", *text.rsplit(":", 2))[-3:]
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        raise LoadInputError(f"--range {text} is no range", "LOW:HIGH or INPUT:LOW:HIGH") from None
+    if not bounds[0] < bounds[1]:
+        raise LoadInputError(f"--range {text} is empty", "LOW:HIGH, HIGH excluded")
+    return name, bounds
 
 
 def _paths(texts: Sequence[str], models: Sequence[str]) -> dict[str, Path]:

@@ -2,17 +2,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clients.inference import InferenceClient, InferenceError, Tls
 from clients.load.errors import LoadInputError, ModelNotReady, ServerUnreachable
 from clients.load.measure import Target
 from clients.load.options import Options
-from clients.load.requests import Asked, traffic
+from clients.load.requests import Asked, Wanted, traffic
 from clients.load.server import ModelFacts, facts, ready_models, server_name
 from clients.load.traffic import Traffic
-from clients.load.transports import Kind, Via
+from clients.load.transports import Via
 
 PORT = 8001
 _SECONDS = 10.0
@@ -58,13 +58,14 @@ def prepare(options: Options) -> Subject:
     headers = tuple(header(text) for text in options.headers)
     tls = _tls(options)
     asked = [Asked.parse(text) for text in options.models]
+    wanted = Wanted.read(options, [one.name for one in asked])
+    via = Via(options.transport, tls, options.compression)
     with InferenceClient(_joined(host, port), tls=tls, metadata=headers) as client:
         server = _greeted(client)
         found = [(one, _found(client, one)) for one in asked]
-        via = Via(_kind(options, found), tls, options.compression)
-        made = traffic(client, found, options)
+        made = traffic(client, found, options, wanted)
     models = tuple(Served(one.name, one.version, facts.versions) for one, facts in found)
-    return Subject(Target(host, port, metadata=headers, via=via), server, models, options.batch, made)
+    return Subject(Target(host, port, metadata=headers, via=_streamed(via, found)), server, models, options.batch, made)
 
 
 def address(text: str) -> tuple[str, int]:
@@ -103,14 +104,12 @@ def _read(file: Path) -> bytes:
         raise LoadInputError(f"{file} cannot be read: {error.strerror}", "a file in PEM format") from None
 
 
-def _kind(options: Options, found: list[tuple[Asked, ModelFacts]]) -> Kind | None:
+def _streamed(via: Via, found: list[tuple[Asked, ModelFacts]]) -> Via:
     """A decoupled model answers on a stream only."""
     decoupled = [asked.name for asked, facts in found if facts.decoupled]
-    if not decoupled:
-        return options.transport
-    if options.transport not in (None, "stream"):
+    if decoupled and via.kind not in (None, "stream"):
         raise LoadInputError(f"{decoupled[0]} is decoupled: it answers on a stream only", "--transport stream")
-    return "stream"
+    return replace(via, kind="stream") if decoupled else via
 
 
 def _greeted(client: InferenceClient) -> str:
