@@ -52,13 +52,8 @@ def ended(measured: Measurement, status: int = 0) -> int:
 
 
 @pytest.mark.parametrize(("processes", "connections"), [(1, 1), (2, 3)])
-def test_load_acceptance_2_its_count_is_the_servers_and_its_latency_holds_the_servers(
-    site: Site, processes: int, connections: int
-) -> None:
-    what, floor = (
-        messages(site.live),
-        calibrate(target(site.live), concurrency=6, processes=1, connections=1, seconds=0.5),
-    )
+def test_load_acceptance_2_its_count_is_the_servers(site: Site, processes: int, connections: int) -> None:
+    what = messages(site.live)
     with InferenceClient(site.live.grpc) as client:
         before = statistics(client, "m", version=1)
         measured = measure(
@@ -69,12 +64,27 @@ def test_load_acceptance_2_its_count_is_the_servers_and_its_latency_holds_the_se
     assert ended(measured) == len(measured.records) == shares.succeeded > 100
     assert shares.inferences == 2 * shares.succeeded
     assert sum(size * count for size, count in shares.batches.items()) == shares.inferences
-    of_server = shares.mean_us("total")
-    of_client = float((measured.records[:, 2] - measured.records[:, 1]).mean()) / 1000
-    assert of_server is not None
-    assert of_server < of_client
-    assert 0 < floor.floor < 0.05
-    assert floor.ceiling > 100
+
+
+@pytest.mark.parametrize("concurrency", [1, 6])
+def test_load_acceptance_2_its_latency_less_the_servers_is_network_and_client(site: Site, concurrency: int) -> None:
+    """What a calibrated call takes with nothing else in flight is the least. The most is five times that and what a
+    calibrated call takes among as many: a model's answer passes through more of the server's threads than the answer that it
+    lives, and a shared machine lets each of them wait. Medians of interleaved rounds, for the same reason."""
+    what, limits = messages(site.live), Limits(seconds=0.5, cap=0.5, warm_up=0.1)
+    rounds = []
+    for _ in range(3):
+        calibration = calibrate(target(site.live), concurrency=concurrency, processes=1, connections=1, seconds=0.3)
+        with InferenceClient(site.live.grpc) as client:
+            before = statistics(client, "m", version=1)
+            measured = measure(target(site.live), what, Load(concurrency=concurrency), limits)
+            of_server = (statistics(client, "m", version=1) - before).mean_us("total")
+        assert of_server is not None
+        of_client = float((measured.records[:, 2] - measured.records[:, 1]).mean()) / 1e9
+        among = concurrency / calibration.ceiling  # Little's law
+        rounds.append((of_client - of_server / 1e6, calibration.floor, among))
+    rest, floor, among = np.median(rounds, axis=0)
+    assert 0 < floor / 2 < rest < 5 * (floor + among)
 
 
 def test_load_acceptance_3_a_stall_shows_in_the_latency_from_when_a_call_was_due(site: Site) -> None:
