@@ -69,7 +69,7 @@ class Api:
 
     def http(self, name: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.tokens[name]}"} if name else {}
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, verify=False, timeout=30)
 
 
 @pytest.fixture(params=["sqlite"])
