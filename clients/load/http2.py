@@ -33,8 +33,10 @@ from clients.load.frames import (
     TABLE_SIZE,
     UPDATE,
     Broken,
+    block_of,
     frame,
     setting,
+    settings_of,
     unpadded,
 )
 from clients.load.grpc_status import INTERNAL, OF_RESET, OK, REFUSED, UNAVAILABLE, UNKNOWN, Status, of_headers
@@ -46,6 +48,7 @@ _OUR_MAX_FRAME = 2**20
 _MAX_HEADER_BLOCK = 2**16
 _MAX_ID = 2**31 - 1
 _CACHED_BLOCKS = 64
+_MOST_OWED = 10_000
 
 
 class Http2:
@@ -85,6 +88,7 @@ class Http2:
         self._their_frame = 16384
         self._send_window = 65535
         self._consumed = 0
+        self._owed = 0
         self._block_of: tuple[Call | None, int, bytearray] | None = None
         self._ended: list[Call] = []
         self.last: int | None = None
@@ -219,7 +223,7 @@ class Http2:
             if len(payload) != 8 or stream:
                 raise Broken("a malformed PING")
             if not flags & ACK:
-                self.output += frame(PING, ACK, 0, payload)
+                self._acknowledge(frame(PING, ACK, 0, payload))
         elif kind == SETTINGS:
             self._settings(flags, stream, payload)
         elif kind == RST:
@@ -253,12 +257,8 @@ class Http2:
             self._end(call, call.status or Status(UNKNOWN, "the answer ended without trailers"))
 
     def _headers(self, flags: int, stream: int, payload: bytes) -> None:
-        if flags & PADDED:
-            payload = unpadded(payload)
-        if flags & PRIORITIZED:
-            if len(payload) < 5:
-                raise Broken("malformed HEADERS")
-            payload = payload[5:]
+        if flags & (PADDED | PRIORITIZED):
+            payload = block_of(flags, payload)
         call = self._calls.get(stream)
         if call is None:
             self._known_stream(stream)
@@ -349,9 +349,7 @@ class Http2:
             self._acknowledged = True
             self._decoder.max_allowed_table_size = 0
             return
-        for at in range(0, len(payload), 6):
-            key = int.from_bytes(payload[at : at + 2], "big")
-            value = int.from_bytes(payload[at + 2 : at + 6], "big")
+        for key, value in settings_of(payload):
             if key == MAX_STREAMS:
                 self._their_streams = value
             elif key == INITIAL_WINDOW:
@@ -364,9 +362,15 @@ class Http2:
                 if not 16384 <= value < 2**24:
                     raise Broken(f"a maximum frame size of {value}")
                 self._their_frame = value
-        self.output += frame(SETTINGS, ACK, 0)
+        self._acknowledge(frame(SETTINGS, ACK, 0))
         self._admit()
         self._push()
+
+    def _acknowledge(self, answer: bytes) -> None:
+        self._owed = self._owed + 1 if self.output else 1
+        if self._owed > _MOST_OWED:
+            raise Broken("a flood of frames whose answers are not taken")
+        self.output += answer
 
     def _reset(self, stream: int, payload: bytes) -> None:
         if len(payload) != 4:

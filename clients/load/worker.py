@@ -230,7 +230,7 @@ class _Loop:
                     self._sender.issue(call)
             if not self._sender.in_flight:
                 break
-            self._record(self._sender.turn(_TURN_SECONDS), _clock())
+            self._answers(_TURN_SECONDS)
         left = self._sender.close()
         for call in left:
             call.status = Status(CANCELLED, "no answer before the end of the run")
