@@ -52,7 +52,12 @@ _SHAPE = (
     _flag("--most", "N", "Calls in flight of each process: those that are due beyond wait.", _WHOLE),
 )
 _END = (
-    _flag("--seconds", "S", "The least time.  [default: 5; a whole --trace or --ramp, a round of the others]", _MORE),
+    _flag(
+        "--seconds",
+        "S",
+        "The least time.  [default: 5; a whole --trace or --ramp; whole rounds of --curve and --bursts]",
+        _MORE,
+    ),
     _flag("--max-seconds", "S", "The most, while the precision is not reached.  [default: 30]", _MORE),
     _flag("--requests", "N", "After so many calls instead, besides those of the warm-up.", _WHOLE),
     _flag("--warm-up", "S", "Left out at the beginning; more is where more is found.", click.FloatRange(0)),

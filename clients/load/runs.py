@@ -204,9 +204,9 @@ class _Runner:
 
 def _limits(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
     """A load that changes is measured whole, and not ended before: its precision says nothing."""
-    whole = _length(load)
-    seconds = options.seconds or (_SECONDS if whole is None else max(whole - options.warm_up, 0.1))
-    most = options.max_seconds or max(_MOST_SECONDS if whole is None else 0.0, seconds)
+    whole = _length(load, options.warm_up)
+    seconds = options.seconds or whole or _SECONDS
+    most = options.max_seconds or max(seconds, 0.0 if whole else _MOST_SECONDS)
     return Limits(
         seconds=min(seconds, most),
         cap=most,
@@ -221,13 +221,18 @@ def _limits(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
     )
 
 
-def _length(load: Load) -> float | None:
-    """Seconds that a load takes which is not the same all the time."""
-    if load.offsets is not None:
-        return float(load.offsets[-1]) / 1e9
-    if load.curve is None or len(load.curve.pieces) == 1:
+def _length(load: Load, warm_up: float) -> float | None:
+    """Seconds after the warm-up that a load takes which is not the same all the time: to its end, or whole rounds."""
+    if load.steady:
         return None
-    return load.curve.period if load.curve.repeats else load.curve.pieces[0].end
+    if load.offsets is not None:
+        end = float(load.offsets[-1]) / 1e9
+    elif load.curve is not None and load.curve.repeats:
+        return load.curve.period * math.ceil(_SECONDS / load.curve.period)
+    else:
+        assert load.curve is not None  # steady otherwise
+        end = load.curve.pieces[0].end
+    return max(end - warm_up, 0.1)
 
 
 def _usual_metrics(subject: Subject) -> str | None:

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -119,3 +121,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 def test_a_header_is_a_key_and_a_value() -> None:
     assert header("triton-grpc-protocol-admin-key=a=b") == ("triton-grpc-protocol-admin-key", "a=b")
+
+
+def test_the_commands_in_the_readme_are_understood() -> None:
+    readme = Path(__file__).parents[3].joinpath("README.md").read_text()
+    lines = re.findall(r"^python -m clients\.load (.*)$", readme, re.MULTILINE)
+    assert len(lines) > 3
+    for line in lines:
+        load.make_context("load", shlex.split(line.partition(" > ")[0], comments=True))
