@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from clients.inference import InferenceError, Tensor, decode_response
 from clients.load.calls import Call
 
 Answers = Mapping[str, Tensor]
-"""Arrays by the name of the output; outputs that are not named may hold anything."""
+"""Arrays by the name of the output; outputs that are not named may hold anything. Of several responses to one request the first
+is compared."""
 
 _PREFIX = 5
 _KEPT = 5
@@ -100,7 +102,7 @@ def compare(tag: int, expected: Answers, body: bytes, tolerance: Tolerance) -> D
     """None when the answer is as expected."""
     try:
         outputs = decode_response(body).outputs
-    except (InferenceError, ValueError, IndexError) as error:
+    except (InferenceError, DecodeError, IndexError) as error:
         return Difference(tag, "", None, "an answer", f"{error}"[:_LONGEST])
     for name, wanted in expected.items():
         if name not in outputs:

@@ -6,7 +6,7 @@ its latency counts from when it was due, as always. So due times belong to the r
 
 A request that fails ends its sequence, for the model's state is unknown: a new one takes its place, and the server's slot of
 the old one ends by its idle time (`max_sequence_idle_microseconds`). Those alive at the end of the run are ended by one more
-request each, which counts as any other: otherwise the next run would find their slots taken.
+request each, which counts as any other, also beyond a count that was asked for: else the next run would find their slots taken.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ class Part:
 class Traffic:
     """A tag is the index of a message among the steps of all parts, in order.
 
-    `live` are the sequences that an open loop keeps under way, over all processes; closed loop, the concurrency says it.
+    `live` are the sequences that an open loop keeps under way, over all processes; closed loop, the concurrency says it. Each then
+    waits about live / rate seconds between its requests: the server ends those that wait longer than its idle time.
     """
 
     parts: tuple[Part, ...]
@@ -152,7 +153,7 @@ class Traffic:
         if min(lives) < 1:
             raise LoadInputError(
                 f"{sum(lives)} live sequences over {len(lives)} processes",
-                "at least one for each: Traffic(live=...) for a rate, more in flight else, or fewer processes",
+                "at least one for each: --sequences with a rate, --concurrency without, or fewer processes",
             )
         small = any(part.ids == "int32" for part in self.parts)
         first = 1 + secrets.randbits(30 if small else 62)

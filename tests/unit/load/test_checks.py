@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from clients.inference import Tensor
+from clients.inference import Tensor, decode_response
 from clients.load.calls import Call
 from clients.load.checks import Checker, Difference, Expected, Tolerance, compare
 from clients.load.grpc_status import SUCCESS, UNAVAILABLE, Status
@@ -88,6 +90,15 @@ def test_an_answer_that_is_none_is_a_difference_and_no_crash() -> None:
         found = compare(0, {"Y": floats(1)}, body, Tolerance())
         assert found is not None
         assert found.expected in ("an answer", "float of shape [1]")
+
+
+@given(st.binary(max_size=40), st.integers(0, 60), st.integers(0, 60))
+def test_whatever_bytes_come_are_a_difference_or_the_answer(noise: bytes, at: int, end: int) -> None:
+    good = answer(Y=floats(1, 2), W=np.array([b"one", b"two"], object))
+    expected = {"Y": floats(1, 2), "W": np.array(["one", "two"])}
+    body = good[:at] + noise + good[end:]
+    found = compare(0, expected, body, Tolerance())
+    assert found is not None or decode_response(body).outputs["Y"].tolist() == [1, 2]
 
 
 def test_a_checker_counts_by_request_and_keeps_the_first_few() -> None:

@@ -149,6 +149,52 @@ def test_weights_count_requests_also_between_stateful_and_other_models() -> None
     assert counts == pytest.approx([1000, 3000], abs=20)
 
 
+@given(st.data(), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
+def test_whatever_the_order_of_answers_and_failures_each_sequence_is_whole(
+    data: st.DataObject, live: int, fewest: int, more: int
+) -> None:
+    most = fewest + more
+    source = sequences(Stream(0, 2 * most, 1, (fewest, most)), Stream(2 * most, 3, 2), live=live)
+    flying: list[Call] = []
+    seen: dict[int | str, list[tuple[int, bool, bool]]] = {}
+    over: set[int | str] = set()
+
+    def sent(call: Call) -> None:
+        flying.append(call)
+        if call.tag < 2 * most:
+            number, start, end = request(call)
+            assert number not in over
+            seen.setdefault(number, []).append((call.tag, start, end))
+
+    def ended(*, well: bool) -> None:
+        call = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
+        if call.tag < 2 * most and (not well or request(call)[2]):
+            over.add(request(call)[0])
+        answer(source, call, status=SUCCESS if well else Status(UNAVAILABLE))
+
+    for _ in range(data.draw(st.integers(0, 40))):
+        if len(flying) < live and (not flying or data.draw(st.booleans())):
+            sent(source.next(0, 0))
+        else:
+            ended(well=data.draw(st.integers(0, 5)) > 0)
+        busy = [request(call)[0] for call in flying if call.tag < 2 * most]
+        assert len(busy) == len(set(busy)), "one request of a sequence at a time"
+    while True:
+        for call in source.closing(0):
+            sent(call)
+        if not flying:
+            break
+        ended(well=True)
+    assert set(seen) == over, "none is left under way"
+    for steps in seen.values():
+        tags = [tag for tag, _, _ in steps]
+        assert tags == list(range(tags[0], tags[0] + len(tags)))
+        assert tags[0] % most == 0
+        assert [start for _, start, _ in steps] == [True] + [False] * (len(steps) - 1)
+        assert not any(end for _, _, end in steps[:-1])
+        assert len(steps) <= most
+
+
 def test_the_last_requests_end_what_is_under_way_and_begin_nothing() -> None:
     source = sequences(Stream(0, 5, 1, (5, 5)), live=3)
     first, second = source.next(0, 0), source.next(0, 0)
