@@ -1,6 +1,7 @@
 # Every transport of the load generator against a real Triton server: the answers and the counts are the same on each.
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from clients.load.calibrate import calibrate
 from clients.load.errors import LoadInputError
 from clients.load.measure import Limits, Load, Target, measure
 from clients.load.messages import message
+from clients.load.outcomes import ANSWERED, STATUS
 from clients.load.schedule import Curve
 from clients.load.server import statistics
 from clients.load.transports import Via
@@ -85,3 +87,42 @@ def test_tls_is_never_left_out_and_a_plain_start_against_it_fails(make_triton: M
         assert len(measured.records) < 2000, "no storm of connections"
     with pytest.raises(LoadInputError, match="plain text"):
         Via("http2", tls=Tls(root))
+
+
+@pytest.mark.parametrize("load", [Load(concurrency=4), Load(curve=Curve.flat(200))], ids=["closed", "open"])
+def test_load_acceptance_6_grpcio_finds_a_server_that_was_killed_and_started_again(
+    make_triton: MakeTriton, tmp_path: Path, load: Load
+) -> None:
+    opened = open_site(make_triton(), tmp_path)
+    opened.write("m", {1: 3}, config())
+    opened.load("m")
+    opened.server.close()
+    killed: list[int] = []
+
+    def watch(seconds: float, records: object) -> bool:
+        if seconds > 1 and not killed:
+            killed.append(1)
+            opened.live.process.kill()
+            threading.Thread(target=opened.live.process.start).start()
+        return True
+
+    limits = Limits(seconds=8, cap=8, warm_up=0.1, errors=1, timeout=5)
+    measured = measure(target(opened.live, Via("grpcio")), rows("m"), load, limits, connections=2, progress=watch)
+    statuses = measured.records[:, STATUS]
+    lost = measured.records[statuses == 14]
+    assert set(statuses) <= {0, 4, 5, 14}
+    assert 0 < len(lost) < 3000
+    assert measured.records[statuses == 0][-1, ANSWERED] > lost[0, ANSWERED], "answers came again"
+    opened.live.process.wait_ready(60)
+
+
+@pytest.mark.parametrize("via", [Via("grpcio"), Via("stream")], ids=str)
+def test_load_acceptance_6_64_megabytes_pass_both_ways(make_triton: MakeTriton, tmp_path: Path, via: Via) -> None:
+    opened = open_site(make_triton(), tmp_path)
+    opened.write("m", {1: 3}, config().replace("max_batch_size: 8", f"max_batch_size: {2**23}"))
+    opened.load("m")
+    large = message("m", {"X": np.ones((2**23, 2), np.float32)}, version=None, parameters={})
+    limits = Limits(seconds=1, cap=20, warm_up=0, count=4)
+    measured = measure(target(opened.live, via), (large,), Load(concurrency=2), limits)
+    assert measured.records[:, STATUS].tolist() == [0, 0, 0, 0]
+    opened.server.close()
