@@ -109,6 +109,12 @@ _CLIENT = (
         "http2 is ours and costs least; grpcio does the rest; stream is ModelStreamInfer.  [default: the first that can]",
         click.Choice(["http2", "grpcio", "stream"]),
     ),
+    _flag(
+        "--shared-memory",
+        None,
+        "Keep inputs, or outputs too, in memory that a server on this host sees.",
+        click.Choice(["none", "inputs", "both"]),
+    ),
     _flag("--compression", None, "Of requests, by grpcio.", click.Choice(["none", "gzip", "deflate"])),
     _switch("--tls", "Trust the system's authorities.", on=True),
     _flag("--tls-root", "FILE", "Trust these authorities, in PEM.", _FILE),

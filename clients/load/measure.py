@@ -71,7 +71,8 @@ class Load:
     @property
     def steady(self) -> bool:
         """Whether it is the same from begin to end."""
-        return self.offsets is None and (self.curve is None or len(self.curve.pieces) == 1)
+        rates = {rate for piece in self.curve.pieces for rate in (piece.first, piece.last)} if self.curve else set()
+        return self.offsets is None and len(rates) < 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

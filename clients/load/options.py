@@ -53,6 +53,7 @@ class Options:
     processes: int = 1
     connections: int = 1
     transport: Literal["http2", "grpcio", "stream"] | None = None
+    shared_memory: Literal["none", "inputs", "both"] = "none"
     compression: Literal["none", "gzip", "deflate"] = "none"
     tls: bool = False
     tls_root: Path | None = None

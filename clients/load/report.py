@@ -37,6 +37,7 @@ def to_json(report: Report) -> dict[str, Json]:
         "begun": report.begun.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "interrupted": report.interrupted,
         "status": report.status,
+        "failure": report.failure,
         "options": {name: _plain(value) for name, value in asdict(report.options).items()},
         "client": {
             "host": platform.node(),

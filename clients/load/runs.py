@@ -2,30 +2,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 
 from clients.inference import InferenceClient, InferenceError
 from clients.load.calibrate import Calibration, calibrate
 from clients.load.errors import LoadFailed, LoadInputError
 from clients.load.expectations import shares_by_part
 from clients.load.ladders import bounds, limit, loads
-from clients.load.measure import Limits, Load, Measurement, measure
+from clients.load.measure import Limits, Load, Measurement, Target, measure
 from clients.load.options import Options
 from clients.load.processes import Records
 from clients.load.schedule import Curve
 from clients.load.search import Limit, highest_rate, holds
 from clients.load.server import METRICS_PORT, Gauges, Shares
+from clients.load.shared_memory import Regions
 from clients.load.statistics import Interval
 from clients.load.subject import PORT, Subject, prepare
+from clients.load.traffic import Traffic
 
 WATCHED = 99.0
+_SPARE = 8
+"""Slots for outputs in shared memory beyond the calls in flight: those of calls that are given up are not used again."""
+_SLOTS = 64
+"""Of each process in an open loop, which so has no more in flight."""
 _SECONDS = 5.0
 _MOST_SECONDS = 30.0
 _OPEN_LOOP = 32
 """Calls in flight while the ceiling of an open loop is looked for."""
 STATUSES = {"valid": 0, "errors": 3, "client_limited": 5, "too_few_samples": 6, "unstable": 7}
+_BROKEN = 1
 _NOT_HELD = 8
 _INTERRUPTED = 130
 
@@ -62,12 +71,16 @@ class Report:
     points: tuple[Point, ...]
     found: Found | None
     interrupted: bool
+    failure: str | None = None
+    """What broke down after the first load, and ended the run before its end."""
 
     @property
     def status(self) -> int:
         """The exit status: of the gravest that happened."""
         if self.interrupted:
             return _INTERRUPTED
+        if self.failure is not None:
+            return _BROKEN
         if self.options.find_rate is not None:
             return 0 if self.found is not None and self.found.holds > 0 else _NOT_HELD
         verdicts = {point.measured.verdict for point in self.points}
@@ -102,7 +115,7 @@ class _Stopped(Exception):  # no error: somebody pressed Ctrl-C
 
 
 def run(options: Options, watcher: Watcher | None = None) -> Report:
-    """Raises LoadInputError before anything is sent, LoadFailed when the generator breaks down."""
+    """Raises LoadInputError before anything is sent, LoadFailed when the generator breaks down before a load was measured."""
     watcher = watcher or Watcher()
     asked = [limit(text) for text in options.limits]
     named = _loads(options)
@@ -112,7 +125,7 @@ def run(options: Options, watcher: Watcher | None = None) -> Report:
     watcher.prepared(subject)
     begun = datetime.now(UTC)
     runner = _Runner(options, subject, asked, watcher)
-    found = None
+    found = failure = None
     try:
         if options.find_rate is None:
             for name, load in named:
@@ -123,7 +136,12 @@ def run(options: Options, watcher: Watcher | None = None) -> Report:
             found = Found(good, bad)
     except _Stopped:
         pass
-    return Report(options, subject, begun, tuple(runner.points), found, interrupted=watcher.stopping)
+    except (LoadFailed, LoadInputError) as error:
+        if not runner.points:
+            raise
+        failure = str(error)
+    points = tuple(runner.points)
+    return Report(options, subject, begun, points, found, interrupted=watcher.stopping, failure=failure)
 
 
 def _loads(options: Options) -> list[tuple[str, Load]]:
@@ -154,7 +172,7 @@ class _Runner:
 
     def point(self, name: str, load: Load) -> Measurement:
         options, subject, watcher = self._options, self._subject, self._watcher
-        limits = _limits(options, load, self._asked)
+        limits = limits_of(options, load, self._asked)
         calibration = self._calibrated(load.concurrency or _OPEN_LOOP) if options.calibration else None
         if watcher.stopping:
             raise _Stopped
@@ -164,11 +182,15 @@ class _Runner:
             watcher.goes_on(seconds, records)
             return not watcher.stopping
 
-        with subject.client() as client, Gauges(self._metrics) as gauges:
+        with (
+            subject.client() as client,
+            _shared(client, options, subject, load) as (target, traffic),
+            Gauges(self._metrics) as gauges,
+        ):
             before = _counted(client, subject)
             measured = measure(
-                subject.target,
-                subject.traffic,
+                target,
+                traffic,
                 load,
                 limits,
                 processes=min(options.processes, load.concurrency or options.processes),
@@ -202,9 +224,30 @@ class _Runner:
         return self._calibrations[concurrency]
 
 
-def _limits(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
+@contextmanager
+def _shared(
+    client: InferenceClient, options: Options, subject: Subject, load: Load
+) -> Iterator[tuple[Target, Traffic]]:
+    """Where to send what, when tensors lie in shared memory."""
+    if options.shared_memory == "none":
+        yield subject.target, subject.traffic
+        return
+    both, parts = options.shared_memory == "both", subject.traffic.parts
+    if both and (len(parts) > 1 or subject.traffic.stateful):
+        raise LoadInputError(
+            "outputs of several models or of sequences in shared memory", "inputs only: --shared-memory inputs"
+        )
+    messages = [message for part in parts for message in part.messages]
+    slots = load.concurrency + _SPARE if load.concurrency else min(options.most, _SLOTS) * options.processes
+    with Regions(client, messages, slots=slots, outputs=None if both else {}) as regions:
+        moved = iter(regions.messages)
+        parts = tuple(replace(part, messages=tuple(islice(moved, len(part.messages)))) for part in parts)
+        yield replace(subject.target, shared=regions.slots), replace(subject.traffic, parts=parts)
+
+
+def limits_of(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
     """A load that changes is measured whole, and not ended before: its precision says nothing."""
-    whole = _length(load, options.warm_up)
+    whole = length_of(load, options.warm_up)
     seconds = options.seconds or whole or _SECONDS
     most = options.max_seconds or max(seconds, 0.0 if whole else _MOST_SECONDS)
     return Limits(
@@ -221,7 +264,7 @@ def _limits(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
     )
 
 
-def _length(load: Load, warm_up: float) -> float | None:
+def length_of(load: Load, warm_up: float) -> float | None:
     """Seconds after the warm-up that a load takes which is not the same all the time: to its end, or whole rounds."""
     if load.steady:
         return None

@@ -36,7 +36,9 @@ def about(subject: Subject, options: Options) -> str:
             words.append("answers checked")
         lines.append(f"{served.name}{version}{how}: {', '.join(words)}")
     way = f"{_count(options.processes, 'process', 'processes')} with {_count(options.connections, 'connection')} each"
-    lines.append(f"{subject.server} at {subject.address}, by {subject.target.via}, {way}")
+    shared = {"none": "", "inputs": ", inputs in shared memory", "both": ", inputs and outputs in shared memory"}
+    memory = shared[options.shared_memory]
+    lines.append(f"{subject.server} at {subject.address}, by {subject.target.via}{memory}, {way}")
     return "\n".join(lines)
 
 
@@ -84,6 +86,8 @@ def summary(report: Report) -> str:
         lines += [line.rstrip() for line in _aligned(rows, left=(0, 8))]
     if report.found is not None:
         lines.append(_found(report.found, report.options))
+    if report.failure is not None:
+        lines.append(f"ended before its end: {report.failure}")
     if report.interrupted:
         lines.append("interrupted: what was measured until then stands above")
     return "\n".join(lines)

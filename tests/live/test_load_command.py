@@ -181,6 +181,17 @@ def test_a_decoupled_model_is_asked_over_a_stream(site: Site, tmp_path: Path) ->
     assert one["streaming"]["mean"] == 2.0  # type: ignore[index]
 
 
+@pytest.mark.parametrize("how", ["inputs", "both"])
+def test_tensors_are_kept_in_shared_memory_where_the_server_allows_it(site: Site, how: str) -> None:
+    words = ("asked", "--shared-memory", how, *QUICK, "--concurrency", "2", "--expected", "first")
+    assert "--shared-memory" not in run(site, *words, status={2}).stdout
+    key = "=".join(next(iter(site.live.headers.items())))
+    one = point(run_json(site, *words, "--header", key))
+    assert (one["transport"], one["failed"]) == ("http2, shared memory", {})
+    assert one["answers"]["checked"] > 50  # type: ignore[index]
+    assert one["answers"]["differing"] == 0  # type: ignore[index]
+
+
 def test_ctrl_c_ends_the_load_and_what_was_measured_is_reported(site: Site) -> None:
     words = ["asked", "--seconds", "60", "--no-calibration", "--url", site.live.grpc, "-o", "json"]
     process = subprocess.Popen(

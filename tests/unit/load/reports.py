@@ -92,7 +92,7 @@ def full() -> Report:
 
 
 def plain() -> Report:
-    """A ladder of a closed loop in which nothing went wrong, without calibration, statistics or metrics; interrupted."""
+    """A ladder of a closed loop in which nothing went wrong, without calibration, statistics or metrics; interrupted and broken down."""
     options = Options(models=("digits",), concurrency="1,2", calibration=False)
     limits = Limits(seconds=3.5, cap=3.5)
     traffic = Traffic((Part("digits", (b"x" * 300,)),))
@@ -108,4 +108,7 @@ def plain() -> Report:
             Point(f"{concurrency} in flight", Load(concurrency=concurrency), limits, measured, None, None, {}, ())
         )
     subject = Subject(Target("127.0.0.1", 8001), "triton 2.51.0", (Served("digits", None, (1, 2)),), 1, traffic)
-    return Report(options, subject, datetime(2026, 11, 22, 9, tzinfo=UTC), tuple(points), None, interrupted=True)
+    return Report(
+        options, subject, datetime(2026, 11, 22, 9, tzinfo=UTC), tuple(points), None, interrupted=True,
+        failure="a sending process died in the middle",
+    )  # fmt: skip
