@@ -6,7 +6,7 @@ PYTHON ?= $(shell for each in python3 python3.12 python3.11 python3.13; do \
 	"$$each" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& { command -v "$$each"; break; }; done)
 TIERS := unit store live faults
-SUITES := path
+SUITES := path load coverage
 TIER ?= $(TIERS)
 SUITE ?= $(SUITES)
 ARGS ?=
@@ -24,7 +24,7 @@ help:
 	@echo 'make test                 every tier: $(TIERS); TIER=unit for one, ARGS="-k word" for pytest'
 	@echo '                          SPREAD=0 for one process, which shows what tests print'
 	@echo 'make check                style, types, import contracts, rules of the house'
-	@echo 'make bench [SUITE=path]   measure; writes build/bench/SUITE.json'
+	@echo 'make bench [SUITE=path]   measure ($(SUITES)); writes build/bench/SUITE.json'
 	@echo 'make soak [MINUTES=120]   random changes and crashes for a long time'
 	@echo 'make build                sdist and wheel in build/dist'
 	@echo 'make venv | make clean    make the virtual environment | remove it and build/'

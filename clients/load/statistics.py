@@ -15,6 +15,9 @@ Samples = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 BATCHES = 24
+_UPWARDS = 0.5
+"""What samples count for above the estimate when all their exceedances come in heaps: so that the p99 of a queue at 70 % load
+is covered as often as promised (tests/bench/coverage.py)."""
 FEWEST_FOR_P99 = 459
 """The smallest n with 0.99**n <= 0.01: with fewer, even no slow sample at all says too little of the p99."""
 
@@ -82,16 +85,22 @@ def percentile(samples: Samples, percent: float, confidence: float = CONFIDENCE)
     ordered = np.sort(samples)
     value = float(ordered[min(count - 1, max(0, int(np.ceil(share * count)) - 1))])
     effective, batches = effective_count((samples <= value).astype(float), share)
+    alone = 1.0
     if share > 0.5:
         # A tail's exceedances come in clusters; where those are few, their variance is poorly known too.
-        independent = clusters(samples > value)
+        exceeding = samples > value
+        independent = clusters(exceeding)
         effective = min(effective, independent / (1 - share))
         batches = min(batches, max(2, round(independent)))
+        alone = independent / max(int(exceeding.sum()), 1)
     # Student's t instead of the normal, for the variance is itself estimated: fewer effective samples still.
     effective *= (ndtri((1 + confidence) / 2) / stdtrit(batches - 1, (1 + confidence) / 2)) ** 2
     tail = (1 - confidence) / 2
     hits = share * effective
     low_share = betaincinv(hits, effective - hits + 1, tail) if hits > 0 else 0.0
+    # A run that missed a heap of slow calls does not know how heaped they are: upwards it counts for less.
+    effective *= _UPWARDS + (1 - _UPWARDS) * min(alone, 1.0)
+    hits = share * effective
     high_share = betaincinv(hits + 1, max(effective - hits, 1e-9), 1 - tail)
     low = int(np.floor(low_share * count)) - 1
     high = int(np.ceil(high_share * count))

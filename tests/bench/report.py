@@ -22,17 +22,18 @@ PACKAGES = ("grpcio", "numpy", "onnx", "onnxruntime", "protobuf", "psycopg", "sq
 @dataclass(frozen=True, slots=True)
 class Row:
     """Medians of repeats that were measured by turns; `ratio` is value over reference, `low` and `high` its extremes over the
-    turns. `against` says what the reference is."""
+    turns: of six turns or more an interval of over 96 % for the median. `against` says what the reference is; a figure may
+    stand alone, and without a `value` it says there why it is unproven."""
 
     name: str
-    value: float
+    value: float | None
     unit: str
-    reference: float
-    ratio: float
-    against: str
-    low: float
-    high: float
-    n: int
+    reference: float | None = None
+    ratio: float | None = None
+    against: str = ""
+    low: float | None = None
+    high: float | None = None
+    n: int = 1
 
 
 @dataclass
@@ -43,23 +44,22 @@ class Report:
     def add(self, name: str, unit: str, values: Sequence[float], references: Sequence[float], against: str) -> None:
         """`values[i]` and `references[i]` were measured one after the other."""
         ratios = [value / reference for value, reference in zip(values, references, strict=True)]
-        row = Row(
-            name,
-            statistics.median(values),
-            unit,
-            statistics.median(references),
-            statistics.median(ratios),
-            against,
-            min(ratios),
-            max(ratios),
-            len(ratios),
-        )
-        self.rows.append(row)
+        value, reference, ratio = (statistics.median(series) for series in (values, references, ratios))
+        low, high = min(ratios), max(ratios)
+        self.rows.append(Row(name, value, unit, reference, ratio, against, low, high, len(ratios)))
         print(
-            f"  {name}: {row.value:.4g} {unit}; {against}: {row.reference:.4g}; "
-            f"ratio {row.ratio:.3g} ({row.low:.3g} to {row.high:.3g}, n={row.n})",
+            f"  {name}: {value:.4g} {unit}; {against}: {reference:.4g}; "
+            f"ratio {ratio:.3g} ({low:.3g} to {high:.3g}, n={len(ratios)})",
             flush=True,
         )
+
+    def figure(self, name: str, unit: str, value: float) -> None:
+        self.rows.append(Row(name, value, unit))
+        print(f"  {name}: {value:.4g} {unit}", flush=True)
+
+    def unproven(self, name: str, unit: str, why: str) -> None:
+        self.rows.append(Row(name, None, unit, against=f"unproven: {why}"))
+        print(f"  {name}: unproven: {why}", flush=True)
 
     def write(self) -> Path:
         """`build/bench/SUITE.json`, whole or not at all."""

@@ -20,7 +20,7 @@ from clients.load.statistics import (
 )
 
 Simulation = Callable[[np.random.Generator, int], Samples]
-SEEDS = 100  # five hundred of them, and more servers, are for tests/bench/coverage.py
+SEEDS = 100  # five hundred of them, and more servers, are in tests/bench/coverage.py
 
 
 def independent(random: np.random.Generator, count: int) -> Samples:
