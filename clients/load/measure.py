@@ -25,6 +25,8 @@ from clients.load.worker import COLUMNS, Ending, Job
 __all__ = ["Latency", "Limits", "Load", "Measurement", "Target", "measure", "summarize"]
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+_MOST_CONNECTIONS = 500
+"""What `select` waits for at once is bounded."""
 _FIRST_LOOK = 1.0
 _PAUSE = 0.25
 _LOOKING = 0.02
@@ -204,6 +206,8 @@ def _jobs(
     random = np.random.default_rng(seed)
     if load.concurrency and load.concurrency < processes:
         raise LoadInputError(f"{load.concurrency} in flight over {processes} processes", "fewer processes")
+    if connections > _MOST_CONNECTIONS:
+        raise LoadInputError(f"{connections} connections of one process", f"{_MOST_CONNECTIONS} at the most")
     inside = [len(range(number, load.concurrency or traffic.live, processes)) for number in range(processes)]
     plans, prepared = traffic.plans(inside, seed), traffic.messages
     return [

@@ -2,6 +2,7 @@
 """Two regions: one with the inputs of all messages, one with a slot for the outputs of each call in flight. They are made,
 allocated in full and registered before the clock starts. Once the server has mapped them their names are removed from
 /dev/shm, so nothing is left there whatever kills this process; sending processes reach the outputs through its file descriptor.
+Only when this process itself is killed does the server keep the memory, until it ends or is told to unregister `load-*`.
 """
 
 from __future__ import annotations
@@ -114,8 +115,9 @@ class Regions:
             del request.raw_input_contents[:]
             body = request.SerializeToString()
             messages.append(b"\0" + len(body).to_bytes(4, "big") + body)
-        file = self._region(stack, name, at)
-        with mmap.mmap(file, at) as memory:
+        size = max(at, 1)  # requests without inputs
+        file = self._region(stack, name, size)
+        with mmap.mmap(file, size) as memory:
             for place, raw in tensors:
                 memory[place : place + len(raw)] = raw
         self.messages = tuple(messages)

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from clients.load.errors import LoadInputError
 from clients.load.frames import frame
 from clients.load.grpc_status import NAMES
 from clients.load.measure import Limits, Load, Measurement, Target, measure
@@ -264,3 +265,19 @@ def test_load_acceptance_6_goaway_fails_the_calls_that_it_leaves_out() -> None:
     assert set(ended) <= {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
     assert measured.failures["UNAVAILABLE"] == "the server goes away (code 11) calm"
     assert ended["UNAVAILABLE"] >= len(server.talks) - 2
+
+
+def test_more_connections_than_can_be_waited_for_are_refused() -> None:
+    with pytest.raises(LoadInputError, match="501 connections of one process"):
+        measure(Target("127.0.0.1", 1), (MESSAGE,), Load(concurrency=1), LIMITS, connections=501)
+
+
+def test_many_connections_are_waited_for() -> None:
+    def script(talk: Talk) -> None:
+        for stream in talk.streams():
+            talk.answer(stream)
+
+    with hostile(script) as server:
+        _, ended = run(server, Load(concurrency=500), connections=500)
+    assert ended == {"OK": server.good}
+    assert len(server.talks) == 500
