@@ -88,8 +88,9 @@ def test_load_acceptance_2_its_latency_less_the_servers_is_network_and_client(si
 
 
 def test_load_acceptance_3_a_stall_shows_in_the_latency_from_when_a_call_was_due(site: Site) -> None:
-    """200 a second for 4 s, stopped for 1 s: a quarter of the calls is due in the stall, and each waits for its end, so a
-    share of (1 - t) / 4 waits longer than t seconds."""
+    """100 a second, one at a time, stopped for 1 s. The call that is due x seconds into the stall waits 1 - x for its end at least,
+    so 100 (1 - t) wait longer than t seconds. How many do exactly, with those that queue behind them and whatever else the
+    machine does, Lindley's recursion says from the latencies from when they were sent."""
     what, pid = messages(site.live), site.live.process.state.pid
     assert pid is not None
     timers = [
@@ -103,7 +104,7 @@ def test_load_acceptance_3_a_stall_shows_in_the_latency_from_when_a_call_was_due
                 timer.start()
         return True
 
-    load = Load(curve=Curve.flat(200), process="even", most=1)
+    load = Load(curve=Curve.flat(100), process="even", most=1)
     try:
         measured = measure(target(site.live), what, load, Limits(seconds=4, cap=4.5, warm_up=0.5), progress=begin)
     finally:
@@ -112,10 +113,15 @@ def test_load_acceptance_3_a_stall_shows_in_the_latency_from_when_a_call_was_due
         os.kill(pid, signal.SIGCONT)
     records = measured.records[measured.records[:, 3] == 0]
     waited, of_send = (records[:, 2] - records[:, 0]) / 1e9, (records[:, 2] - records[:, 1]) / 1e9
+    gaps, queued = np.diff(records[:, 0]) / 1e9, [0.0]
+    for gap, served in zip(gaps, of_send, strict=False):
+        queued.append(max(queued[-1] + served - gap, 0.0))
+    theory = np.array(queued) + of_send
     for seconds in (0.3, 0.5, 0.7):
         stalled = int((waited > seconds).sum())
-        assert stalled == pytest.approx(200 * (1 - seconds), abs=60)
-    assert int((of_send > 0.3).sum()) == 1  # only the one that was under way: the others were not sent meanwhile
+        assert stalled >= 100 * (1 - seconds) - 5
+        assert stalled == pytest.approx(int((theory > seconds).sum()), rel=0.1, abs=5)
+    assert int((of_send > 0.7).sum()) == 1  # only the one that was under way: the others were not sent meanwhile
 
 
 def test_load_acceptance_6_a_wrong_input_name_fails_every_call_and_says_why(site: Site) -> None:
@@ -173,4 +179,92 @@ def test_load_acceptance_6_a_request_of_64_megabytes_and_its_answer_pass(
     measured = measure(target(opened.live), (large,), Load(concurrency=2), Limits(seconds=1, cap=3, warm_up=0, count=4))
     assert set(measured.failed) == set()
     assert ended(measured) >= 4
+    opened.server.close()
+
+
+def test_load_acceptance_6_a_wrong_input_name_fails_every_call_and_says_why(site: Site) -> None:
+    wrong = message("m", {"nobody": np.ones((1, 2), np.float32)}, version=None, parameters={})
+    measured = measure(target(site.live), (wrong,), Load(concurrency=2), SHORT)
+    assert (measured.verdict, measured.completed) == ("errors", 0)
+    assert set(measured.failed) == {"INVALID_ARGUMENT"}
+    assert "nobody" in measured.failures["INVALID_ARGUMENT"]
+
+
+def test_load_acceptance_6_refused_connections_are_failures_and_no_storm() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = Target("127.0.0.1", taken.getsockname()[1])
+    begun = time.monotonic()
+    measured = measure(nobody, (b"\0\0\0\0\0",), Load(concurrency=4), SHORT)
+    assert time.monotonic() - begun < 20
+    assert set(measured.failed) == {"UNAVAILABLE"}
+    assert "no connection to 127.0.0.1" in measured.failures["UNAVAILABLE"]
+    assert 0 < len(measured.records) < 1000
+
+
+@pytest.mark.parametrize("load", [Load(concurrency=4), Load(curve=Curve.flat(300))], ids=["closed", "open"])
+def test_load_acceptance_6_a_server_killed_in_the_middle_and_started_again_is_found_again(
+    site: Site, load: Load
+) -> None:
+    what = messages(site.live)
+    answered: list[int] = []
+
+    def watch(seconds: float, records: object) -> bool:
+        if seconds > 1 and not answered:
+            answered.append(1)
+            site.live.process.kill()
+            threading.Thread(target=site.live.process.start).start()
+        return True
+
+    measured = measure(
+        target(site.live), what, load, Limits(seconds=8, cap=8, warm_up=0.2, errors=1, timeout=5), progress=watch
+    )
+    assert ended(measured) + sum(ended(measured, code) for code in range(1, 17)) == len(measured.records)
+    assert ended(measured, 14) > 0
+    last = measured.records[measured.records[:, 3] == 0][-1]
+    assert last[2] > measured.records[measured.records[:, 3] == 14][0][2], "answers came again"
+    site.live.process.wait_ready(60)
+
+
+def test_load_acceptance_6_a_request_of_64_megabytes_and_its_answer_pass(
+    make_triton: MakeTriton, tmp_path: Path
+) -> None:
+    opened = open_site(make_triton(), tmp_path)
+    opened.write("m", {1: 3}, config().replace("max_batch_size: 8", f"max_batch_size: {2**23}"))
+    opened.load("m")
+    rows = np.ones((2**23, 2), np.float32)
+    large = message("m", {"X": rows}, version=None, parameters={})
+    measured = measure(target(opened.live), (large,), Load(concurrency=2), Limits(seconds=1, cap=3, warm_up=0, count=4))
+    assert set(measured.failed) == set()
+    assert ended(measured) >= 4
+    opened.server.close()
+
+
+SLOW = """
+import time
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(6)
+        rows = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", row.as_numpy())]) for row in rows]
+"""
+SLOW_CONFIG = """backend: "python" max_batch_size: 8
+    input { name: "X" data_type: TYPE_FP32 dims: 1 }
+    output { name: "Y" data_type: TYPE_FP32 dims: 1 }
+    instance_group { count: 1 kind: KIND_CPU }"""
+
+
+def test_answers_that_take_longer_than_usual_are_awaited_after_the_stop(
+    make_triton: MakeTriton, tmp_path: Path
+) -> None:
+    """Six seconds each: those that are under way at the end are no failures."""
+    opened = open_site(make_triton(), tmp_path)
+    serve(opened, "slow", SLOW_CONFIG, SLOW)
+    what = message("slow", {"X": np.ones((1, 1), np.float32)}, version=None, parameters={})
+    limits = Limits(seconds=7, cap=7, warm_up=0)
+    measured = measure(target(opened.live), (what,), Load(concurrency=1), limits)
+    assert (measured.failed, measured.completed) == ({}, 2)
     opened.server.close()
