@@ -32,7 +32,8 @@ class Job:
 
     Closed loop: `concurrency` calls in flight. Open loop: `concurrency` is 0, `offsets` are ns from the start, and at most
     `most` calls are in flight: those that are due meanwhile are sent late, which their latency from when they were due shows.
-    A call without an answer after `timeout_ns` is given up. After the stop, answers are awaited for `drain_ns`.
+    A call without an answer after `timeout_ns` is given up. After the stop, answers are awaited for `drain_ns`, or
+    twice as long as the slowest took.
     """
 
     address: tuple[str, int]
@@ -113,6 +114,7 @@ class _Loop:
         self._reported = self._looked = 0
         self._turn = 0
         self._stop = 1 << 62
+        self._slowest = 0
         self._unsent = 0
         self._failures: dict[int, str] = {}
         self._sequences = None if job.plan is None else Sequences(job.plan, job.messages)
@@ -223,7 +225,7 @@ class _Loop:
         return now >= self._stop
 
     def _drain(self) -> None:
-        end = _clock() + self._job.drain_ns
+        end = _clock() + min(max(self._job.drain_ns, 2 * self._slowest), self._job.timeout_ns)
         while _clock() < end:
             if self._sequences is not None:
                 for call in self._sequences.closing(_clock()):
@@ -237,7 +239,11 @@ class _Loop:
         self._record(left, _clock())
 
     def _report(self) -> None:
-        self._pipe.send(self._records.tobytes())
+        block = self._records.tobytes()
+        if block:
+            rows = np.frombuffer(block, np.int64).reshape(-1, COLUMNS)
+            self._slowest = max(self._slowest, int((rows[:, 2] - rows[:, 1]).max()))
+        self._pipe.send(block)
         self._records = array("q")
         if self._streamed:
             self._pipe.send(Heard(self._streamed.tobytes()))

@@ -18,6 +18,7 @@ from clients.load.measure import Limits, Load, Measurement, Target, measure
 from clients.load.messages import message, random_inputs, shapes
 from clients.load.schedule import Curve
 from clients.load.server import statistics
+from tests.live.python_models import serve
 from tests.live.scaling import Site, config, open_site
 from tests.live.servers import LiveTriton, MakeTriton
 
@@ -179,4 +180,34 @@ def test_load_acceptance_6_a_request_of_64_megabytes_and_its_answer_pass(
     measured = measure(target(opened.live), (large,), Load(concurrency=2), Limits(seconds=1, cap=3, warm_up=0, count=4))
     assert set(measured.failed) == set()
     assert ended(measured) >= 4
+    opened.server.close()
+
+
+SLOW = """
+import time
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(6)
+        rows = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", row.as_numpy())]) for row in rows]
+"""
+SLOW_CONFIG = """backend: "python" max_batch_size: 8
+    input { name: "X" data_type: TYPE_FP32 dims: 1 }
+    output { name: "Y" data_type: TYPE_FP32 dims: 1 }
+    instance_group { count: 1 kind: KIND_CPU }"""
+
+
+def test_answers_that_take_longer_than_usual_are_awaited_after_the_stop(
+    make_triton: MakeTriton, tmp_path: Path
+) -> None:
+    """Six seconds each: those that are under way at the end are no failures."""
+    opened = open_site(make_triton(), tmp_path)
+    serve(opened, "slow", SLOW_CONFIG, SLOW)
+    what = message("slow", {"X": np.ones((1, 1), np.float32)}, version=None, parameters={})
+    limits = Limits(seconds=7, cap=7, warm_up=0)
+    measured = measure(target(opened.live), (what,), Load(concurrency=1), limits)
+    assert (measured.failed, measured.completed) == ({}, 2)
     opened.server.close()
