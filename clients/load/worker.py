@@ -177,7 +177,8 @@ class _Loop:
             flying -= len(self._answers(wait))
             if self._over(_clock()):
                 break
-        self._unsent = bisect_right(due, min(self._stop, _clock())) - place
+        # Those sent between the moment of the stop and its arrival here were due too.
+        self._unsent = max(0, bisect_right(due, min(self._stop, _clock())) - place)
 
     def _answers(self, wait: float) -> list[Call]:
         """The calls that ended, recorded; those that take too long are given up now and then."""
