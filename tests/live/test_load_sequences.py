@@ -1,6 +1,7 @@
 # Sequences against a stateful model of a real server, whose answers show that the order was kept.
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -172,3 +173,27 @@ def test_a_first_pass_goes_through_whole_scripts_and_what_stateless_models_answe
     counts = {name: part.sent for name, part in measured.parts.items()}
     assert counts["s"] == pytest.approx(2 * counts["m"], rel=0.1)
     assert measured.parts["m"].latency.sent[50.0].value > 0
+
+
+def test_a_server_killed_in_the_middle_forgets_its_sequences_and_new_ones_begin(site: Site) -> None:
+    serve(site, "s", accumulator(), ACCUMULATOR)
+    again: list[threading.Thread] = []
+
+    def watch(seconds: float, records: object) -> bool:
+        if seconds > 1 and not again:
+            site.live.process.kill()
+            again.append(threading.Thread(target=site.live.process.start))
+            again[0].start()
+        return True
+
+    limits = Limits(seconds=8, cap=8, warm_up=0.2, errors=1, timeout=5)
+    measured = measure(target(site), Traffic((stateful((STEPS, STEPS)),)), Load(concurrency=3), limits, progress=watch)
+    again[0].join()
+    site.live.process.wait_ready(60)
+    assert (measured.differing, measured.verdict == "errors") == (0, False)
+    failed = measured.records[measured.records[:, 3] != 0]
+    good = measured.records[measured.records[:, 3] == 0]
+    assert len(failed) >= 1
+    assert measured.checked >= len(good) - 3
+    assert good[-1, 2] > failed[0, 2], "answers came again"
+    assert (failed[failed[:, 2] > failed[0, 2] + 1_000_000_000][:, 4] == 0).all(), "what is tried meanwhile are starts"
