@@ -20,6 +20,7 @@ from clients.load.options import Options
 if TYPE_CHECKING:
     from clients.load.runs import Report, Watcher
 
+_UNWRITTEN = 1
 PROGRAM = "python -m clients.load"
 _HELP = """Send requests to a model and say how fast it answers, and how surely that is known.
 
@@ -38,7 +39,7 @@ Examples:
 _EPILOG = """\b
 Exit status: the gravest of
     0  valid, and every --limit holds
-    1  the generator itself broke down
+    1  the generator itself broke down, or could not write a file
     2  wrong input
     3  errors: calls failed
     4  the server does not serve that model
@@ -69,6 +70,8 @@ def _run(form: str, raw: Path | None, **given: Any) -> None:  # what click parse
     options = Options(**given)
     if raw is not None and raw.suffix != ".npz":
         raise click.BadParameter(f"{raw} is no .npz file", param_hint="--raw")
+    if raw is not None and not raw.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {raw.parent}", param_hint="--raw")
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
     watcher = Progress(options, sys.stdout if form == "table" else None, sys.stderr, columns=columns)
     try:
@@ -96,8 +99,13 @@ def _write(report: Report, form: str, raw: Path | None) -> None:
         click.echo(to_csv(report.points), nl=False)
     elif last := summary(report):
         click.echo(f"\n{last}")
-    if raw is not None:
+    if raw is None:
+        return
+    try:
         write_raw(report, raw)
+    except OSError as error:
+        click.echo(f"error: {raw} cannot be written: {error.strerror}\nnext: what was measured stands above", err=True)
+        sys.exit(_UNWRITTEN)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from clients.load.histogram import encode
 from clients.load.measure import Measurement
 from clients.load.outcomes import ANSWERED, DUE, SENT, STATUS, TAG, Latency, PartResult, succeeded
 from clients.load.responses import Streaming
-from clients.load.runs import Point, Report
+from clients.load.runs import Point, Report, all_held
 from clients.load.series import series
 from clients.load.server import PARTS, Shares, added
 from clients.load.statistics import Interval
@@ -213,7 +213,7 @@ def _row(point: Point, percents: Sequence[float]) -> dict[str, object]:
     cells: dict[str, object] = {
         "load": point.name,
         "verdict": one.verdict,
-        "held": _held(point),
+        "held": all_held(point),
         "transport": one.transport,
         "seconds": one.seconds,
         "offered": one.offered,
@@ -232,14 +232,6 @@ def _row(point: Point, percents: Sequence[float]) -> dict[str, object]:
     cells["ceiling"] = point.calibration.ceiling if point.calibration is not None else None
     cells["floor"] = point.calibration.floor if point.calibration is not None else None
     return cells
-
-
-def _held(point: Point) -> str:
-    """Of all limits: `yes`, `no`, `unknown`; empty when there are none."""
-    answers = [held for _, held in point.held]
-    if not answers:
-        return ""
-    return "no" if False in answers else "unknown" if None in answers else "yes"
 
 
 def _three(name: str, one: Interval) -> Mapping[str, object]:

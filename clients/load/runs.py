@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Literal
 
 from clients.inference import InferenceClient, InferenceError
 from clients.load.calibrate import Calibration, calibrate
@@ -52,6 +53,14 @@ class Point:
     """Of the server by part of the traffic, over the whole of it, warm-up included; None where the server does not tell."""
     gauges: Mapping[str, Sequence[float]]
     held: tuple[tuple[Limit, bool | None], ...]
+
+
+def all_held(point: Point) -> Literal["", "yes", "no", "unknown"]:
+    """Of all limits together; empty when there are none."""
+    answers = {held for _, held in point.held}
+    if not answers:
+        return ""
+    return "no" if False in answers else "unknown" if None in answers else "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,15 @@ def run(options: Options, watcher: Watcher | None = None) -> Report:
     if options.find_rate is not None and not asked:
         raise LoadInputError("--find-rate without a limit", "say what has to hold: --limit 'p99<=10ms'")
     subject = prepare(options)
+    if (
+        subject.traffic.stateful
+        and options.sequences < options.processes
+        and not all(load.concurrency for _, load in named)
+    ):
+        raise LoadInputError(
+            f"{options.sequences} sequences under way for {options.processes} processes",
+            "an open loop has to know how many, at least one for each process: --sequences 16",
+        )
     watcher.prepared(subject)
     begun = datetime.now(UTC)
     runner = _Runner(options, subject, asked, watcher)
@@ -151,7 +169,8 @@ def _loads(options: Options) -> list[tuple[str, Load]]:
         given = [f"--{name}" for name, value in (*shape.items(), ("trace", options.trace)) if value is not None]
         if given:
             raise LoadInputError(f"--find-rate and {' and '.join(given)} at once", "one shape for each run")
-        bounds(options.find_rate)
+        low, _ = bounds(options.find_rate)
+        return [(options.find_rate, Load(curve=Curve.flat(low)))]
     found = loads(**shape, trace_file=options.trace, process=options.arrivals)
     return [(name, replace(load, most=options.most)) for name, load in found]
 
@@ -233,9 +252,9 @@ def _shared(
         yield subject.target, subject.traffic
         return
     both, parts = options.shared_memory == "both", subject.traffic.parts
-    if both and (len(parts) > 1 or subject.traffic.stateful):
+    if both and (len(parts) > 1 or subject.traffic.stateful or subject.target.via.chosen == "stream"):
         raise LoadInputError(
-            "outputs of several models or of sequences in shared memory", "inputs only: --shared-memory inputs"
+            "outputs of several models, of sequences or of a stream in shared memory", "--shared-memory inputs"
         )
     messages = [message for part in parts for message in part.messages]
     slots = load.concurrency + _SPARE if load.concurrency else min(options.most, _SLOTS) * options.processes

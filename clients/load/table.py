@@ -10,12 +10,13 @@ from clients.load.measure import Measurement
 from clients.load.options import Options
 from clients.load.outcomes import ANSWERED, SENT, succeeded
 from clients.load.processes import Records
-from clients.load.runs import Found, Point, Report
+from clients.load.runs import Found, Point, Report, all_held
 from clients.load.server import PARTS, Shares, added
 from clients.load.statistics import Interval
 from clients.load.subject import Subject
 
 _UNKNOWN = "?"
+_HOLD = {"": "", "yes": "hold", "no": "do not hold", "unknown": "may hold"}
 
 
 def about(subject: Subject, options: Options) -> str:
@@ -74,16 +75,16 @@ def summary(report: Report) -> str:
     """Loads side by side, where there are several, and what was found."""
     lines = []
     if len(report.points) > 1:
-        rows = [["load", "rate/s", "p50 ms", "p90", "p95", "p99", "p99 lies in", "failed", "verdict"]]
+        rows = [["load", "rate/s", "p50 ms", "p90", "p95", "p99", "p99 lies in", "failed", "verdict", "limits"]]
         for point in report.points:
             one = point.measured
             due = one.latency.scheduled
             rows.append(
                 [point.name, _number(one.rate.value)]
                 + [_ms(due[percent].value) for percent in (50.0, 90.0, 95.0, 99.0)]
-                + [_span(due[99.0]), f"{sum(one.failed.values()):,}", one.verdict]
+                + [_span(due[99.0]), f"{sum(one.failed.values()):,}", one.verdict, _HOLD[all_held(point)]]
             )
-        lines += [line.rstrip() for line in _aligned(rows, left=(0, 8))]
+        lines += [line.rstrip() for line in _aligned(rows, left=(0, 8, 9))]
     if report.found is not None:
         lines.append(_found(report.found, report.options))
     if report.failure is not None:

@@ -171,8 +171,11 @@ def test_a_stateful_model_asks_for_the_length_of_its_sequences(site: Site) -> No
     if not (site.repository.root / "remembering").exists():
         serve(site, "remembering", accumulator(), ACCUMULATOR)
     assert "--sequence-length" in run(site, "remembering", status={2}).stderr
-    one = point(run_json(site, "remembering", "--sequence-length", "3:5", "--concurrency", "2", *QUICK))
+    words = ("remembering", "--sequence-length", "3:5", *QUICK)
+    one = point(run_json(site, *words, "--concurrency", "2"))
     assert (one["failed"], one["transport"]) == ({}, "http2")
+    assert "--sequences 16" in run(site, *words, "--rate", "50", status={2}).stderr
+    assert point(run_json(site, *words, "--rate", "50", "--sequences", "4"))["failed"] == {}
 
 
 def test_a_decoupled_model_is_asked_over_a_stream(site: Site, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_the_help_loads_neither_numpy_nor_grpc() -> None:
         (["m", "--limit", "p100<=1ms"], "'p100<=1ms' is no limit"),
         (["m", "--seconds", "0"], "--seconds"),
         (["m", "--raw", "x.parquet"], "x.parquet is no .npz file"),
+        (["m", "--raw", "/nowhere/x.npz"], "there is no directory /nowhere"),
         (["m=0=0"], "'m=0=0' is no model"),
         (["m", "--header", "Key"], "'Key' is no header"),
         (["m", "--tls-key", "/key"], "go together"),
