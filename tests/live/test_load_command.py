@@ -28,6 +28,21 @@ from tests.unit.load.schema import match
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "clients.load"]
+SLEEPING = """
+import time
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.02 * len(requests))
+        rows = [pb_utils.get_input_tensor_by_name(request, "X") for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", row.as_numpy())]) for row in rows]
+"""
+SLEEPING_CONFIG = """backend: "python" max_batch_size: 8
+    input { name: "X" data_type: TYPE_FP32 dims: 1 }
+    output { name: "Y" data_type: TYPE_FP32 dims: 1 }
+    instance_group { count: 1 kind: KIND_CPU }"""
 QUICK = ("--seconds", "1", "--max-seconds", "1", "--warm-up", "0.2", "--no-calibration")
 VERDICTS = {0, 5, 6, 7}  # of a second on a machine that does other things too
 
@@ -114,6 +129,35 @@ def test_the_highest_rate_is_found_or_said_not_to_be_there(
 ) -> None:
     tree = run_json(site, "asked", "--find-rate", "20:40", "--limit", limit, *QUICK, "--lateness", "1", status={status})
     assert tree["highest_rate"] == found
+
+
+def test_a_rate_that_the_server_does_not_keep_is_not_the_clients_fault_and_the_one_it_keeps_is_found(
+    site: Site,
+) -> None:
+    """It takes 20 ms for each, one after the other: 50 a second."""
+    if not (site.repository.root / "sleeping").exists():
+        serve(site, "sleeping", SLEEPING_CONFIG, SLEEPING)
+    words = ("sleeping", "--no-calibration", "--lateness", "0.1", "--arrivals", "even")
+    over = point(run_json(site, *words, "--rate", "200", "--seconds", "2", "--max-seconds", "2", "--most", "10"))
+    assert over["verdict"] != "client_limited"
+    assert int(str(over["held"])) > 10
+    assert "waited because 10 were in flight" in str(over["reasons"])
+    search = (
+        "--find-rate",
+        "15:240",
+        "--limit",
+        "p50<=300ms",
+        "--within",
+        "0.5",
+        "--seconds",
+        "1.5",
+        "--max-seconds",
+        "3",
+    )
+    found = run_json(site, *words, *search, status={0})["highest_rate"]
+    assert isinstance(found, dict)
+    assert 15 <= found["holds"] <= 60
+    assert 30 <= found["fails"] <= 120
 
 
 def test_a_limit_decides_the_exit_status_of_a_load(site: Site) -> None:
