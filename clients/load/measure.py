@@ -29,6 +29,9 @@ _MOST_CONNECTIONS = 500
 """What `select` waits for at once is bounded."""
 _FIRST_LOOK = 1.0
 _PAUSE = 0.25
+_APART = 1.1
+_SURE = 0.99
+"""Each look is a chance to be wrong: there are few, further and further apart, and a broken bound needs more confidence."""
 _LOOKING = 0.02
 """The share of one core's time that may go into looking how much is known."""
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -156,7 +159,7 @@ def measure(
                 begun = time.monotonic()
                 enough = _look([one for some in blocks for one in some], start, limits, load, known)
                 stopping |= enough and elapsed >= limits.warm_up + limits.seconds
-                look_at = elapsed + (time.monotonic() - begun) / _LOOKING
+                look_at = max(elapsed * _APART, elapsed + (time.monotonic() - begun) / _LOOKING)
             if stopping:
                 ended = time.monotonic_ns()
                 senders.stop(ended)
@@ -259,7 +262,7 @@ def _look(
     known(seen, watched)
     if max(seen.precision, watched.precision) <= limits.precision:
         return True
-    return broken(limits.bounds, {percent: percentile(waited, percent) for percent, _ in limits.bounds})
+    return broken(limits.bounds, {percent: percentile(waited, percent, _SURE) for percent, _ in limits.bounds})
 
 
 def _ordered(records: Records) -> Records:
