@@ -3,6 +3,7 @@
 allocated in full and registered before the clock starts. Once the server has mapped them their names are removed from
 /dev/shm, so nothing is left there whatever kills this process; sending processes reach the outputs through its file descriptor.
 Only when this process itself is killed does the server keep the memory, until it ends or is told to unregister `load-*`.
+A server that starts again has forgotten the regions: its calls fail from then on.
 """
 
 from __future__ import annotations
