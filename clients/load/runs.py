@@ -18,12 +18,13 @@ from clients.load.measure import Limits, Load, Measurement, Target, measure
 from clients.load.options import Options
 from clients.load.processes import Records
 from clients.load.schedule import Curve
-from clients.load.search import Limit, highest_rate, holds
+from clients.load.search import highest_rate, holds
 from clients.load.server import METRICS_PORT, Gauges, Shares
 from clients.load.shared_memory import Regions
 from clients.load.statistics import Interval
 from clients.load.subject import PORT, Subject, prepare
 from clients.load.traffic import Traffic
+from clients.load.verdicts import Bound
 
 WATCHED = 99.0
 _SPARE = 8
@@ -52,7 +53,7 @@ class Point:
     shares: Mapping[str, Shares] | None
     """Of the server by part of the traffic, over the whole of it, warm-up included; None where the server does not tell."""
     gauges: Mapping[str, Sequence[float]]
-    held: tuple[tuple[Limit, bool | None], ...]
+    held: tuple[tuple[Bound, bool | None], ...]
 
 
 def all_held(point: Point) -> Literal["", "yes", "no", "unknown"]:
@@ -176,7 +177,7 @@ def _loads(options: Options) -> list[tuple[str, Load]]:
 
 
 class _Runner:
-    def __init__(self, options: Options, subject: Subject, asked: Sequence[Limit], watcher: Watcher) -> None:
+    def __init__(self, options: Options, subject: Subject, asked: Sequence[Bound], watcher: Watcher) -> None:
         self._options = options
         self._subject = subject
         self._asked = asked
@@ -191,6 +192,8 @@ class _Runner:
 
     def point(self, name: str, load: Load) -> Measurement:
         options, subject, watcher = self._options, self._subject, self._watcher
+        if watcher.stopping:
+            raise _Stopped
         limits = limits_of(options, load, self._asked)
         calibration = self._calibrated(load.concurrency or _OPEN_LOOP) if options.calibration else None
         if watcher.stopping:
@@ -264,7 +267,7 @@ def _shared(
         yield replace(subject.target, shared=regions.slots), replace(subject.traffic, parts=parts)
 
 
-def limits_of(options: Options, load: Load, asked: Sequence[Limit]) -> Limits:
+def limits_of(options: Options, load: Load, asked: Sequence[Bound]) -> Limits:
     """A load that changes is measured whole, and not ended before: its precision says nothing."""
     whole = length_of(load, options.warm_up)
     seconds = options.seconds or whole or _SECONDS

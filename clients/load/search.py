@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clients.load.measure import Measurement
-
-Limit = tuple[float, float]
-"""A percentile and the seconds, from when a call was due, that it may not exceed."""
+from clients.load.verdicts import Bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +17,7 @@ class Step:
     measurement: Measurement
 
 
-def holds(measurement: Measurement, limits: Sequence[Limit]) -> bool | None:
+def holds(measurement: Measurement, limits: Sequence[Bound]) -> bool | None:
     """Whether every limit holds with the confidence of the intervals: None where one of them straddles its limit, or the
     client could not keep the rate."""
     if measurement.verdict == "client_limited":
@@ -37,7 +35,7 @@ def holds(measurement: Measurement, limits: Sequence[Limit]) -> bool | None:
 
 
 def highest_rate(
-    at: Callable[[float], Measurement], limits: Sequence[Limit], *, low: float, high: float, within: float = 0.05
+    at: Callable[[float], Measurement], limits: Sequence[Bound], *, low: float, high: float, within: float = 0.05
 ) -> tuple[float, float, list[Step]]:
     """(highest rate seen to hold, lowest seen not to, all steps). `at` measures a rate; the gap is closed to the share
     `within`. A step that cannot tell counts as not holding: the answer errs to the safe side. 0.0 when not even `low` holds,
