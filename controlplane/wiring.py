@@ -217,7 +217,7 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
             build_audit(settings, storage, access).sign,
             functools.partial(_clean_staging, storage, connect),
         ),
-        companions=(Courier(storage, clock, _poster(settings)).run,),
+        companions=(Courier(storage, clock, _poster(settings)).run, latency.run),
     )
 
 

@@ -66,6 +66,12 @@ class LatencyGates:
         self._clock = clock
         self._boundary = boundary
         self._one = threading.Lock()
+        self._stopping = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Beside a worker's loop: a worker that is to stop does not wait for a measurement, which is made again."""
+        stop.wait()
+        self._stopping.set()
 
     def prove(
         self, work: Work, target: Target, request: ChangeRequest, plan: Plan, versions: Sequence[Version]
@@ -174,6 +180,8 @@ class LatencyGates:
 
         def look() -> None:
             nonlocal looked
+            if self._stopping.is_set():
+                raise LeaseLost(f"the worker stops: the latency of {work.lease.model!r} is measured again by the next")
             if time.monotonic() < looked + _LOOK_SECONDS:
                 return
             with self._storage.read() as unit:

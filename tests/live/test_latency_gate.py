@@ -161,9 +161,7 @@ def test_a_rollback_stops_a_measurement_at_once(at: Installation, model: str) ->
     view = at.start(at.propose(model, sets=(("instance_group[0].count", "2"),)))
     worker = threading.Thread(target=at.worker().once)
     worker.start()
-    while not (journal := at.show(view).journal) or journal[-1].effect != "measure" or not senders():
-        assert worker.is_alive()
-        time.sleep(0.05)
+    measuring(at, view, worker)
     asked = time.monotonic()
     back = at.changes.rollback(at["author"], ENV, model, to=1, reason="wrong digits")
     worker.join(20)
@@ -175,6 +173,24 @@ def test_a_rollback_stops_a_measurement_at_once(at: Installation, model: str) ->
     ended = at.show(view)
     assert (ended.request.state, ended.latency) == (ChangeState.UNDONE, ())
     assert "was pre-empted while the latency" in str(ended.journal[-1].error)
+
+
+def test_a_worker_that_is_to_stop_does_not_wait_for_a_measurement(at: Installation, model: str) -> None:
+    served(at, model)
+    gated(at, f"long={model}:p99<=2000ms@20/s,seconds=60,most_seconds=60")
+    view = at.start(at.propose(model, versions=(2,)))
+    stop = threading.Event()
+    worker = threading.Thread(target=at.worker().run, args=(stop,))
+    worker.start()
+    measuring(at, view, worker)
+    stop.set()
+    worker.join(10)
+    assert not worker.is_alive()
+    assert senders() == []
+    left = at.show(view)
+    assert (left.request.state, left.latency) == (ChangeState.APPLYING, ())
+    assert "is measured again by the next" in str(left.journal[-1].error)
+    assert (at.rollback(model, to=1).request.state, at.answer(model)) == (ChangeState.APPLIED, 2.0)
 
 
 def test_a_broken_glass_is_not_measured(at: Installation, model: str) -> None:
@@ -197,6 +213,13 @@ def register(at: Installation, model: str, code: bytes, *, number: int) -> None:
         samples=recorded,
     )
     at.catalog.register_version(at["author"], wish)
+
+
+def measuring(at: Installation, view: ChangeView, worker: threading.Thread) -> None:
+    """Returns when the worker measures the change's latency."""
+    while not (journal := at.show(view).journal) or journal[-1].effect != "measure" or not senders():
+        assert worker.is_alive()
+        time.sleep(0.05)
 
 
 def senders() -> list[int]:
