@@ -75,15 +75,20 @@ def summary(report: Report) -> str:
     """Loads side by side, where there are several, and what was found."""
     lines = []
     if len(report.points) > 1:
-        rows = [["load", "rate/s", "p50 ms", "p90", "p95", "p99", "p99 lies in", "failed", "verdict", "limits"]]
+        rows = [["load", "rate/s", "p50 ms", "p90", "p95", "p99", "p99 lies in", "failed", "verdict"]]
         for point in report.points:
             one = point.measured
             due = one.latency.scheduled
             rows.append(
                 [point.name, _number(one.rate.value)]
                 + [_ms(due[percent].value) for percent in (50.0, 90.0, 95.0, 99.0)]
-                + [_span(due[99.0]), f"{sum(one.failed.values()):,}", one.verdict, _HOLD[all_held(point)]]
+                + [_span(due[99.0]), f"{sum(one.failed.values()):,}", one.verdict]
             )
+        if report.options.limits:
+            rows = [
+                [*row, word]
+                for row, word in zip(rows, ["limits", *(_HOLD[all_held(p)] for p in report.points)], strict=True)
+            ]
         lines += [line.rstrip() for line in _aligned(rows, left=(0, 8, 9))]
     if report.found is not None:
         lines.append(_found(report.found, report.options))

@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from clients.load.histogram import decode
 from clients.load.report import to_csv, to_json, write_raw
+from clients.load.runs import Found
 from tests.unit.load.reports import full, plain
 from tests.unit.load.schema import documented, match
 
@@ -63,3 +66,36 @@ def test_raw_samples_hold_every_call_of_every_load(tmp_path: Path) -> None:
         assert np.bincount(raw["load"]).tolist() == [600, 1200]
         assert (raw["answered"] - raw["sent"]).min() == 2_000_000
         assert raw["due"].min() == 0
+
+
+LIMIT = (99.0, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "held", "status"),
+    [
+        (["valid", "valid"], True, 0),
+        (["valid", "unstable"], True, 7),
+        (["unstable", "too_few_samples"], True, 6),
+        (["too_few_samples", "client_limited"], True, 5),
+        (["client_limited", "errors"], None, 3),
+        (["valid", "valid"], None, 8),
+        (["valid", "valid"], False, 8),
+    ],
+)
+def test_the_exit_status_is_that_of_the_gravest(verdicts: list[str], held: bool | None, status: int) -> None:
+    report = replace(plain(), interrupted=False, failure=None)
+    points = tuple(
+        replace(point, measured=replace(point.measured, verdict=verdict), held=((LIMIT, held),))
+        for point, verdict in zip(report.points, verdicts, strict=True)
+    )
+    assert replace(report, points=points).status == status
+
+
+def test_a_search_an_end_before_the_end_and_a_break_down_have_their_own_status() -> None:
+    searched = full()
+    assert searched.status == 0
+    assert replace(searched, found=Found(0.0, 100.0)).status == 8
+    assert replace(searched, found=None).status == 8
+    assert replace(searched, failure="a process died").status == 1
+    assert replace(searched, interrupted=True).status == 130
