@@ -30,10 +30,9 @@ def _flag(
     return click.Option(declared, metavar=metavar, help=words, type=kind, multiple=several, default=default)
 
 
-def _switch(names: str, words: str, *, on: bool) -> click.Option:
-    return click.Option(
-        names.split(), is_flag=True, flag_value=on, default=not on, help=words, show_default=False, type=bool
-    )
+def _switch(names: str, words: str) -> click.Option:
+    field = names.partition("/")[0].strip("-").replace("-", "_")
+    return click.Option([names], default=getattr(_DEFAULTS, field), help=words, show_default=False)
 
 
 _LOAD = (
@@ -116,14 +115,13 @@ _CLIENT = (
         click.Choice(["none", "inputs", "both"]),
     ),
     _flag("--compression", None, "Of requests, by grpcio.", click.Choice(["none", "gzip", "deflate"])),
-    _switch("--tls", "Trust the system's authorities.", on=True),
+    _switch("--tls/--no-tls", "TLS with the system's authorities, where no others are given."),
     _flag("--tls-root", "FILE", "Trust these authorities, in PEM.", _FILE),
     _flag("--tls-certificate", "FILE", "Ours, for mutual TLS.", _FILE),
     _flag("--tls-key", "FILE", "Its key.", _FILE),
     _switch(
-        "--no-calibration calibration",
-        "Do not look for what this client can do at best on this host: a load near that is not seen.",
-        on=False,
+        "--calibration/--no-calibration",
+        "Look for what this client can do at best on this host, without which a load near that is not seen.",
     ),
 )
 _SERVER = (
