@@ -20,9 +20,10 @@ from click.testing import CliRunner, Result
 from clients.inference import InferenceClient
 from clients.load.command import load
 from clients.load.server import statistics
+from tests.live.certificates import authority_and_client
 from tests.live.python_models import ACCUMULATOR, accumulator, serve
 from tests.live.scaling import Site, config, open_site
-from tests.live.servers import LiveTriton
+from tests.live.servers import LiveTriton, MakeTriton
 from tests.live.test_load_streams import COUNTING, COUNTING_CONFIG
 from tests.unit.load.schema import match
 
@@ -241,6 +242,24 @@ def test_tensors_are_kept_in_shared_memory_where_the_server_allows_it(site: Site
     assert (one["transport"], one["failed"]) == ("http2, shared memory", {})
     assert one["answers"]["checked"] > 50  # type: ignore[index]
     assert one["answers"]["differing"] == 0  # type: ignore[index]
+
+
+def test_over_tls_the_certificates_are_files(make_triton: MakeTriton, tmp_path: Path) -> None:
+    authority_and_client(tmp_path)
+    version = tmp_path / "models" / "sleeping" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(SLEEPING)
+    (version.parent / "config.pbtxt").write_text(SLEEPING_CONFIG)
+    given = {"cert": "server.pem", "key": "server.key"}
+    files = [f"--grpc-server-{name}={tmp_path}/{file}" for name, file in given.items()]
+    secured = ("--grpc-use-ssl-mutual=1", *files, f"--grpc-root-cert={tmp_path}/authority.pem")
+    live = make_triton(repository=tmp_path / "models", extra_arguments=secured)
+    ours = {"root": "authority.pem", "certificate": "client.pem", "key": "client.key"}
+    words = [word for name, file in ours.items() for word in (f"--tls-{name}", str(tmp_path / file))]
+    done = CliRunner().invoke(load, ["sleeping", "--url", live.grpc, *words, "--requests", "20", "-o", "json"])
+    one = point(json.loads(done.stdout))
+    assert (one["transport"], one["failed"]) == ("grpcio over TLS", {}), done.stderr
+    assert one["calibration"]["ceiling"] > 50  # type: ignore[index]
 
 
 def test_ctrl_c_ends_the_load_and_what_was_measured_is_reported(site: Site) -> None:
