@@ -1,4 +1,4 @@
-# Acceptance 5 of the load generator: suite `coverage`, how often intervals hold the truth of simulated servers, and how wide they are.
+# Load acceptance 5: suite `coverage`, how often intervals hold the truth of simulated servers, and how wide they are.
 from __future__ import annotations
 
 import time

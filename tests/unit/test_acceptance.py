@@ -7,38 +7,43 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-ROW = re.compile(r"^\| (\d+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
-NAMED = re.compile(r"acceptance (\d+)(?: and (\d+))?", re.IGNORECASE)
+ROW = re.compile(r"^\| (L?\d+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+FIRST_LINE = re.compile(r"(?<!load )acceptance (\d+)(?: and (\d+))?", re.IGNORECASE)
+"""What the first release has to show: the first line of a file says it."""
+ANYWHERE = re.compile(r"load[ _]acceptance[ _](\d+)(?: and (\d+))?", re.IGNORECASE)
+"""What the load generator has to show: a test's name says it, or the first line."""
 
 
-def table() -> dict[int, list[str]]:
+def table() -> dict[str, list[str]]:
     """The files beside each number; a name with a star is every file that it matches and that names the number."""
     text = (CHECKOUT / "CONTRIBUTING.md").read_text()
     return {
-        int(number): [name for pattern in re.findall("`([^`]+)`", files) for name in files_of(pattern, int(number))]
+        number: [name for pattern in re.findall("`([^`]+)`", files) for name in files_of(pattern, number)]
         for number, files in ROW.findall(text)
     }
 
 
-def files_of(pattern: str, number: int) -> list[str]:
+def files_of(pattern: str, number: str) -> list[str]:
     if "*" not in pattern:
         return [pattern]
     return sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob(pattern) if number in named(path))
 
 
-def named(path: Path) -> set[int]:
-    """The numbers in the first line of a file."""
-    with path.open() as file:
-        return {int(number) for found in NAMED.findall(file.readline()) for number in found if number}
+def named(path: Path) -> set[str]:
+    """The numbers that a file names."""
+    text = path.read_text()
+    first = FIRST_LINE.findall(text.partition("\n")[0])
+    found = {number for numbers in first for number in numbers if number}
+    return found | {f"L{number}" for numbers in ANYWHERE.findall(text) for number in numbers if number}
 
 
 def test_every_number_has_something_that_shows_it() -> None:
-    assert sorted(table()) == list(range(1, 12))
+    assert list(table()) == [*(str(n) for n in range(1, 12)), *(f"L{n}" for n in range(1, 9))]
     assert all(table().values())
 
 
 @pytest.mark.parametrize(("number", "name"), [(number, name) for number, names in table().items() for name in names])
-def test_what_shows_it_exists_and_says_so(number: int, name: str) -> None:
+def test_what_shows_it_exists_and_says_so(number: str, name: str) -> None:
     path = CHECKOUT / name
     if path.suffix != ".py":
         assert path.is_file()
@@ -48,6 +53,6 @@ def test_what_shows_it_exists_and_says_so(number: int, name: str) -> None:
 
 
 def test_every_file_that_names_a_number_stands_beside_it() -> None:
-    files = sorted((CHECKOUT / "tests").rglob("*.py"))
+    files = sorted(set((CHECKOUT / "tests").rglob("*.py")) - {Path(__file__)})
     said = {(number, str(path.relative_to(CHECKOUT))) for path in files for number in named(path)}
     assert said == {(number, name) for number, names in table().items() for name in names if name.endswith(".py")}
