@@ -15,6 +15,7 @@ Samples = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 BATCHES = 24
+_LARGE_BATCHES = 40
 _UPWARDS = 0.5
 """What samples count for above the estimate when all their exceedances come in heaps: so that the p99 of a queue at 70 % load
 is covered as often as promised (tests/bench/coverage.py)."""
@@ -45,7 +46,9 @@ def fewest(percentile: float, confidence: float = 0.99) -> int:
 def warm_up(values: Samples, batch: int = 5) -> int:
     """How many of the first values to leave out: MSER-5 (White, Cobb and Spratt 2000), at most half of them.
 
-    The truncation with the smallest standard error of what remains wins. `values` are in order of time.
+    The truncation with the smallest standard error of what remains wins. That would also leave out a stall in the first half,
+    with all that came before it: so it ends at the latest where values first look like those of the second half, both in
+    small batches and in large ones. `values` are in order of time.
     """
     count = len(values) // batch
     if count < 4:
@@ -54,7 +57,18 @@ def warm_up(values: Samples, batch: int = 5) -> int:
     left = np.arange(count, 0, -1)
     sums, squares = (np.cumsum(part[::-1])[::-1] for part in (means, means**2))
     errors = (squares - sums**2 / left) / left**2
-    return int(np.argmin(errors[: count // 2 + 1])) * batch
+    found = int(np.argmin(errors[: count // 2 + 1])) * batch
+    large = max(len(values) // _LARGE_BATCHES, batch)
+    medians = np.median(values[: len(values) // large * large].reshape(-1, large), axis=1)
+    return min(found, max(_settled(means) * batch, _settled(medians) * large))
+
+
+def _settled(batches: Samples) -> int:
+    """The first that lies where those of the second half lie, or near."""
+    later = batches[len(batches) // 2 :]
+    low, high = float(later.min()), float(later.max())
+    near = (high - low) / 2
+    return int(np.argmax((batches >= low - near) & (batches <= high + near)))
 
 
 def mean(batches: Samples, confidence: float = CONFIDENCE) -> Interval:

@@ -106,3 +106,40 @@ def test_a_warm_up_is_found_and_nothing_is_cut_without_one(extra: float) -> None
     cut = warm_up(values)
     assert (200 <= cut <= 1200) if extra else cut < 1200
     assert warm_up(np.ones(7)) == 0
+
+
+@pytest.mark.parametrize(
+    ("begins", "warm"), [(0.05, 0), (0.2, 0), (0.4, 0), (0.49, 0), (0.1, 200), (0.2, 200), (0.38, 200)]
+)
+def test_load_acceptance_3_a_stall_in_the_first_half_is_not_taken_for_warm_up(begins: float, warm: int) -> None:
+    """Ten seconds at 300 a second, of which the server stands still for one."""
+    random = np.random.default_rng(1)
+    values = random.lognormal(np.log(0.002), 0.3, 3000)
+    values[:warm] += 0.1
+    stalled = int(begins * 3000)
+    values[stalled : stalled + 300] += np.linspace(1, 0, 300)
+    cut = warm_up(values)
+    assert warm <= cut <= warm + 75  # a fortieth, where two batches look like one
+    assert percentile(values[cut:], 99).value > 0.8
+
+
+def test_load_acceptance_5_what_is_taken_for_warm_up_does_not_take_the_slow_calls_away() -> None:
+    """Of a queue at 70 % load, whose busy periods look like warm-up."""
+    truth, held, seen = -np.log(0.01) / 0.3, 0, []
+    for seed in range(SEEDS):
+        random = np.random.default_rng(seed)
+        steps = random.exponential(1, 7000) - random.exponential(1 / 0.7, 7000)
+        walk = np.cumsum(steps)
+        values = (walk - np.minimum.accumulate(np.minimum(walk, 0)) + random.exponential(1, 7000))[5000:]
+        interval = percentile(values[warm_up(values) :], 99)
+        held += interval.low <= truth <= interval.high
+        seen.append(interval.value / percentile(values, 99).value)
+    assert held >= 0.92 * SEEDS
+    assert np.mean(seen) > 0.98
+
+
+@pytest.mark.parametrize(("calls", "extra"), [(5, 1.0), (7, 1.0), (100, 0.05), (1000, 0.002), (1000, -0.001)])
+def test_a_warm_up_of_any_length_is_found(calls: int, extra: float) -> None:
+    values = np.random.default_rng(3).lognormal(np.log(0.002), 0.1, 4000)
+    values[:calls] += extra
+    assert calls <= warm_up(values) <= calls + 100
