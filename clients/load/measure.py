@@ -11,7 +11,7 @@ import numpy as np
 from clients.load.checks import Difference
 from clients.load.errors import LoadInputError
 from clients.load.grpc_status import NAMES
-from clients.load.outcomes import ANSWERED, DUE, Latency, PartResult, by_part, failed, latency, rate, succeeded
+from clients.load.outcomes import ANSWERED, DUE, STATUS, Latency, PartResult, by_part, failed, latency, rate, succeeded
 from clients.load.processes import NOTHING, Records, Senders
 from clients.load.responses import Streaming, summarize_responses
 from clients.load.schedule import Curve, Offsets, Process, arrivals
@@ -271,9 +271,12 @@ def _ordered(records: Records) -> Records:
 
 def _counted(ordered: Records, start: int, limits: Limits, *, steady: bool) -> tuple[Records, int]:
     """The calls that count, by the time of their answer: due after the warm-up that was asked for and, where the load is steady,
-    the one found; and how many these are."""
+    the one found; and how many these are. No failure is taken for warm-up, nor what came after one."""
     kept = ordered[ordered[:, DUE] >= start + int(limits.warm_up * 1e9)]
     cut = warm_up((kept[:, ANSWERED] - kept[:, DUE]).astype(float)) if steady else 0
+    failures = np.flatnonzero(kept[:, STATUS])
+    if len(failures):
+        cut = min(cut, int(failures[0]))
     return kept[cut:], cut
 
 
@@ -295,6 +298,8 @@ def summarize(
     moments = [sendable(part, most) for part, most in zip(parts, places, strict=True)]
     ordered = _ordered(np.column_stack((np.concatenate(parts), np.concatenate(moments))))
     counted, cut = _counted(ordered, start, limits, steady=steady)
+    if not len(counted) and ordered[:, STATUS].any():
+        counted = ordered  # a server that never got beyond the warm-up: its failures are all there is to tell
     window = counted[:, :COLUMNS]
     good = succeeded(window)
     percents = sorted({*PERCENTILES, limits.watched, *(percent for percent, _ in limits.bounds)})

@@ -46,11 +46,15 @@ def failed(window: Records) -> dict[str, int]:
 
 
 def rate(good: Records, within: Records | None = None) -> Interval:
-    """Answers a second, by counts in equal bins of the time that `within` took, or that these took."""
+    """Answers a second, by counts in equal bins of the time that `within` took, or that these took: until the last was sent,
+    for what was answered after that came without a load behind it; where all were sent before the first answer, until the last
+    answer."""
     whole = good if within is None else within
     if len(whole) < 2:
         return Interval(0.0, -np.inf, np.inf)
-    begin, end = int(whole[0, ANSWERED]), int(whole[-1, ANSWERED])
+    begin, end = int(whole[0, ANSWERED]), int(whole[:, SENT].max())
+    if end <= begin:
+        end = int(whole[-1, ANSWERED])
     counts, _ = np.histogram(good[:, ANSWERED], bins=_BINS, range=(begin, end + 1))
     return mean(counts / ((end + 1 - begin) / 1e9 / _BINS))
 

@@ -8,7 +8,7 @@ import pytest
 
 from clients.load.measure import Load, Measurement, summarize
 from clients.load.options import Options
-from clients.load.outcomes import ANSWERED, DUE
+from clients.load.outcomes import ANSWERED, DUE, SENT, STATUS
 from clients.load.processes import Records
 from clients.load.runs import length_of, limits_of
 from clients.load.schedule import Curve, Offsets
@@ -56,6 +56,39 @@ def test_warm_up_is_found_in_a_steady_load_and_left_in_one_that_changes() -> Non
     assert steady.cut == pytest.approx(200, abs=60)
     assert steady.sent == 1500 - steady.cut
     assert (changing.cut, changing.sent) == (0, 1500)
+
+
+def test_load_acceptance_6_failures_are_never_taken_for_warm_up() -> None:
+    records = calls(4, 500, 5)
+    records[500:700, ANSWERED] += 50 * MS
+    records[600:650, STATUS] = 14
+    found = summed(records)
+    assert (found.verdict, found.failed) == ("errors", {"UNAVAILABLE": 50})
+    assert found.sent == 1500 - found.cut
+    assert 0 < found.cut <= 100
+
+
+def test_load_acceptance_6_a_server_that_hangs_from_the_warm_up_on_is_an_error() -> None:
+    hung = calls(0.5, 32, 5000)
+    hung[:, STATUS] = 1
+    found = summed(hung)
+    assert (found.verdict, found.sent, found.failed) == ("errors", 16, {"CANCELLED": 16})
+
+
+def test_answers_after_the_stop_do_not_dilute_the_rate() -> None:
+    """Sixteen calls in flight, one in a hundred of which takes two seconds: at the stop most that fly are of those."""
+    random = np.random.default_rng(0)
+    flying, rows = [(START, START)] * 16, []
+    while flying:
+        ended, sent = flying.pop(flying.index(min(flying)))
+        if ended > sent:
+            rows.append((sent, sent, ended, 0, 0))
+        if ended < START + 11_000 * MS:
+            took = 2.0 if random.random() < 0.01 else random.exponential(0.01)
+            flying.append((ended + 1 + int(took * 1e9), ended))
+    records = np.array(rows, np.int64)
+    assert (records[:, ANSWERED].max() - records[:, SENT].max()) / 1e9 > 1.5
+    assert summed(records).rate.value == pytest.approx(16 / (0.01 * 2 + 0.99 * 0.01), rel=0.1)
 
 
 def test_calls_that_were_due_and_never_sent_are_offered() -> None:
