@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clients.load.measure import Measurement
+from clients.load.statistics import fewest
 from clients.load.verdicts import Bound
 
 
@@ -18,8 +19,8 @@ class Step:
 
 
 def holds(measurement: Measurement, limits: Sequence[Bound]) -> bool | None:
-    """Whether every limit holds with the confidence of the intervals: None where one of them straddles its limit, or the
-    client could not keep the rate."""
+    """Whether every limit holds with the confidence of the intervals: None where one of them straddles its limit, where there
+    are fewer answers than may say anything of the percentile, or where the client could not keep the rate."""
     if measurement.verdict == "client_limited":
         return None
     if measurement.verdict == "errors":
@@ -29,7 +30,7 @@ def holds(measurement: Measurement, limits: Sequence[Bound]) -> bool | None:
         interval = measurement.latency.scheduled[percent]
         if interval.low > bound:
             return False
-        if interval.high > bound:
+        if interval.high > bound or measurement.completed < fewest(percent):
             answer = None
     return answer
 

@@ -12,7 +12,7 @@ from clients.load.options import Options
 from clients.load.requests import Asked, Wanted, traffic
 from clients.load.server import ModelFacts, facts, ready_models, server_name
 from clients.load.traffic import Traffic
-from clients.load.transports import Via
+from clients.load.transports import Via, joined
 
 PORT = 8001
 _SECONDS = 10.0
@@ -46,7 +46,7 @@ class Subject:
 
     @property
     def address(self) -> str:
-        return _joined(self.target.host, self.target.port)
+        return joined(self.target.host, self.target.port)
 
     def client(self) -> InferenceClient:
         return InferenceClient(self.address, tls=self.target.via.tls, metadata=self.target.metadata)
@@ -60,7 +60,7 @@ def prepare(options: Options) -> Subject:
     asked = [Asked.parse(text) for text in options.models]
     wanted = Wanted.read(options, [one.name for one in asked])
     via = Via(options.transport, tls, options.compression)
-    with InferenceClient(_joined(host, port), tls=tls, metadata=headers) as client:
+    with InferenceClient(joined(host, port), tls=tls, metadata=headers) as client:
         server = _greeted(client)
         found = [(one, _found(client, one)) for one in asked]
         made = traffic(client, found, options, wanted)
@@ -75,10 +75,6 @@ def address(text: str) -> tuple[str, int]:
             f"{text!r} is no address", "HOST:PORT of the server's gRPC endpoint, such as 127.0.0.1:8001"
         )
     return match["host"].strip("[]"), int(match["port"] or PORT)
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def header(text: str) -> tuple[str, str]:

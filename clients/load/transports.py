@@ -90,7 +90,7 @@ def open_transport(
         inner = open_transport(address, path, metadata, via, connections=connections, keep=keep, clock=clock)
         return SlotSender(inner, shared, keep=keep)
     host, port = address
-    target = f"{host}:{port}"
+    target = joined(host, port)
     if via.chosen == "http2":
         return Sender(address, connections, lambda: Http2(target, path, metadata, keep=keep), clock=clock)
     if via.chosen == "stream":
@@ -100,3 +100,8 @@ def open_transport(
     from clients.load.grpc_sender import GrpcSender
 
     return GrpcSender(target, path, metadata, via, connections=connections, keep=keep, clock=clock)
+
+
+def joined(host: str, port: int) -> str:
+    """An address as gRPC and HTTP write it: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -16,7 +16,7 @@ from clients.load.calls import Call
 from clients.load.frames import frame
 from clients.load.grpc_status import NAMES
 from clients.load.stream_sender import STREAM
-from clients.load.transports import Compression, Transport, Via, open_transport
+from clients.load.transports import Compression, Kind, Transport, Via, joined, open_transport
 from tests.unit.load.peers import PATH, SETTINGS, prefixed
 
 Say = Callable[[service_pb2.ModelInferRequest], Iterator[service_pb2.ModelStreamInferResponse]]
@@ -24,11 +24,11 @@ MESSAGE = prefixed(service_pb2.ModelInferRequest(model_name="m").SerializeToStri
 
 
 @contextmanager
-def serving(method: str, handler: grpc.RpcMethodHandler, port: int = 0) -> Iterator[int]:
+def serving(method: str, handler: grpc.RpcMethodHandler, port: int = 0, host: str = "127.0.0.1") -> Iterator[int]:
     server = grpc.server(futures.ThreadPoolExecutor(8))
     service, name = method[1:].split("/")
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    bound = server.add_insecure_port(joined(host, port))
     server.start()
     try:
         yield bound
@@ -59,9 +59,9 @@ def response(
 
 @contextmanager
 def sending(
-    port: int, via: Via, *, connections: int = 1, keep: bool = False, connect: bool = True
+    port: int, via: Via, *, connections: int = 1, keep: bool = False, connect: bool = True, host: str = "127.0.0.1"
 ) -> Iterator[Transport]:
-    address = ("127.0.0.1", port)
+    address = (host, port)
     transport = open_transport(address, PATH, (), via, connections=connections, keep=keep, clock=time.monotonic_ns)
     if connect:
         transport.connect()
@@ -165,6 +165,18 @@ def test_no_server_is_a_failure_of_each_call_and_a_pause_before_the_next(via: Vi
         assert [name for name, _, _ in outcomes(calls)] == ["UNAVAILABLE"] * 3
         assert transport.retry_at > time.monotonic_ns() - 10**9
         assert transport.in_flight == 0
+
+
+@pytest.mark.parametrize("kind", ["http2", "grpcio"])
+def test_an_address_of_ipv6_is_reached(kind: Kind) -> None:
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        return request
+
+    with (
+        serving(PATH, grpc.unary_unary_rpc_method_handler(answer), host="::1") as port,
+        sending(port, Via(kind), host="::1") as transport,
+    ):
+        assert [name for name, _, _ in outcomes(ask(transport, 3))] == ["OK"] * 3
 
 
 def test_calls_go_over_connections_of_their_own() -> None:

@@ -15,7 +15,7 @@ from clients.load.statistics import Interval
 def measured(low: float, high: float, verdict: str = "valid") -> Measurement:
     p99 = {99.0: Interval((low + high) / 2, low, high)}
     rate = Interval(1.0, 1.0, 1.0)
-    return Measurement(verdict, (), 1.0, 1, 1, 1, {}, {}, 0, 0.0, rate, Latency(p99, p99), 0.0, 0, NOTHING)
+    return Measurement(verdict, (), 1.0, 459, 459, 459, {}, {}, 0, 0.0, rate, Latency(p99, p99), 0.0, 0, NOTHING)
 
 
 def queue(capacity: float, spread: float = 0.02) -> object:
@@ -35,6 +35,8 @@ def test_a_limit_holds_or_does_not_or_cannot_be_told() -> None:
     assert holds(measured(0.009, 0.011), limits) is None
     assert holds(measured(0.001, 0.002, "client_limited"), limits) is None
     assert holds(measured(0.001, 0.002, "errors"), limits) is False
+    assert holds(replace(measured(0.001, 0.002), completed=458), limits) is None
+    assert holds(replace(measured(0.011, 0.012), completed=458), limits) is False
     assert holds(replace(measured(0, 0), latency=Latency({}, {})), []) is True
 
 
