@@ -163,25 +163,26 @@ class Http2:
             return
         call.unsent = memoryview(message)
         call.window = self._their_window
-        self._partial.append(call)
-        self._push()
+        self._send_on(call)
 
     def _push(self) -> None:
         """Send on what was too large, in turn, as far as the windows let it."""
         for _ in range(len(self._partial)):
-            call = self._partial.popleft()
-            while call.unsent is not None:
-                left = len(call.unsent)
-                size = min(left, self._send_window, call.window, self._their_frame)
-                if size <= 0 and left > 0:
-                    break
-                self._send_window -= size
-                call.window -= size
-                flags = END_STREAM if size == left else 0
-                self.output += frame(DATA, flags, call.stream, bytes(call.unsent[:size]))
-                call.unsent = None if flags else call.unsent[size:]
-            if call.unsent is not None:
+            if not self._send_window:
+                return
+            self._send_on(self._partial.popleft())
+
+    def _send_on(self, call: Call) -> None:
+        while call.unsent is not None:
+            size = min(len(call.unsent), self._send_window, call.window, self._their_frame)
+            if size <= 0 < len(call.unsent):
                 self._partial.append(call)
+                return
+            self._send_window -= size
+            call.window -= size
+            flags = END_STREAM if size == len(call.unsent) else 0
+            self.output += frame(DATA, flags, call.stream, bytes(call.unsent[:size]))
+            call.unsent = None if flags else call.unsent[size:]
 
     def _admit(self) -> None:
         while self._waiting and len(self._calls) < self._their_streams and self.open:

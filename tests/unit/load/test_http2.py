@@ -1,6 +1,7 @@
 # The sender against good and hostile peers: every call ends once, with the right status, and nothing hangs.
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -257,6 +258,19 @@ def test_a_larger_window_and_frame_apply_to_what_is_under_way() -> None:
     http.receive(frame(UPDATE, 0, 0, (10**6).to_bytes(4, "big")) + frame(SETTINGS, 0, 0, settings))
     assert call.unsent is None
     assert _data_of(bytes(http.output)) == message
+
+
+def test_many_calls_behind_a_closed_window_cost_no_more_than_few() -> None:
+    """Of 10,000 begun at once nearly all wait for the peer: a start that looked at all those before it would take a minute."""
+    http = opened()
+    begun = time.process_time()
+    calls = started(http, 10_000, prefixed(bytes(300)))
+    assert time.process_time() - begun < 5
+    sent = len(_data_of(bytes(http.output)))
+    assert sent == 65535
+    http.output.clear()
+    http.receive(frame(UPDATE, 0, 0, (10_000 * 305 - sent).to_bytes(4, "big")))
+    assert not [call for call in calls if call.unsent is not None]
 
 
 def test_calls_over_the_peers_limit_wait_for_a_place() -> None:
