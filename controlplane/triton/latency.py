@@ -21,6 +21,7 @@ from clients.load.calibrate import Calibration, calibrate
 from clients.load.errors import LoadFailed, LoadInputError
 from clients.load.measure import Limits, Load, Measurement, Target, measure
 from clients.load.messages import message
+from clients.load.outcomes import ANSWERED, DUE, STATUS, succeeded
 from clients.load.processes import Records
 from clients.load.schedule import Curve
 from clients.load.statistics import fewest, percentile, warm_up
@@ -94,19 +95,22 @@ def _measured(
     waiting, look = 0, _WARM_UP_SECONDS + gate.seconds
 
     def watch(elapsed: float, records: Records) -> bool:
-        """False when it can be told, and when so many requests wait that the server does not keep the rate: more of them
-        would only harm it."""
+        """False when it can be told, when a request failed, which decides too, and when so many wait that the server does not
+        keep the rate: more of them would only harm it."""
         nonlocal waiting, look
         go_on()
         blocks.append(records)
         left = int(rate * elapsed) - sum(map(len, blocks))
-        if left > rate * (_BEHIND_SECONDS + 10 * bound) + 32:
+        if left > rate * (_BEHIND_SECONDS + 2 * bound) + 32:
             waiting = left
+            return False
+        start = time.monotonic_ns() - int(elapsed * 1e9)
+        if _counted(records, start)[:, STATUS].any():
             return False
         if elapsed < look:
             return True
         look = _LOOKS_APART * elapsed
-        return not _decided(np.concatenate(blocks), time.monotonic_ns() - int(elapsed * 1e9), gate)
+        return not _decided(np.concatenate(blocks), start, gate)
 
     measured = measure(
         target,
@@ -120,10 +124,14 @@ def _measured(
     return replace(_seen(measured, float(gate.percentile), calibration), seed=seed, waiting=waiting)
 
 
+def _counted(records: Records, start: int) -> Records:
+    """Those of them that were due after the warm-up."""
+    return records[records[:, DUE] >= start + int(_WARM_UP_SECONDS * 1e9)]
+
+
 def _decided(records: Records, start: int, gate: LatencyGate) -> bool:
-    due, _, answered, status, _ = records[np.argsort(records[:, 2], kind="stable")].T
-    counts = (due >= start + int(_WARM_UP_SECONDS * 1e9)) & (status == 0)
-    waited = (answered - due)[counts] / 1e9
+    counted = succeeded(_counted(records[np.argsort(records[:, ANSWERED], kind="stable")], start))
+    waited = (counted[:, ANSWERED] - counted[:, DUE]) / 1e9
     waited = waited[warm_up(waited) :]
     if len(waited) < fewest(float(gate.percentile)):
         return False
