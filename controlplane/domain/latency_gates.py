@@ -265,9 +265,9 @@ def judge(gate: LatencyGate, seen: LatencySeen) -> tuple[LatencyOutcome, str]:
             LatencyOutcome.FAILED,
             f"the server fell behind {gate.rate}/s: {seen.waiting} requests waited for their answer when it was stopped",
         )
-    if seen.verdict == "errors":
-        failed = ", ".join(f"{count} {name}" for name, count in (seen.failed or {}).items())
-        count = sum((seen.failed or {}).values())
+    if seen.failed:
+        failed = ", ".join(f"{count} {name}" for name, count in seen.failed.items())
+        count = sum(seen.failed.values())
         said = f": {seen.failure}" if seen.failure else ""
         return LatencyOutcome.FAILED, f"{count} of {count + seen.answered} requests failed ({failed}){said}"
     if seen.cached:

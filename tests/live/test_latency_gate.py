@@ -53,13 +53,13 @@ def measured(view: ChangeView) -> tuple[LatencyOutcome, dict[str, object]]:
 
 
 def test_load_acceptance_8_a_gate_that_passes_is_recorded_with_its_numbers(at: Installation, model: str) -> None:
-    """A machine that stalls a few times in a minute for reasons of its own makes p99 hard to tell, which is no failure."""
+    """At p90: a machine that stalls now and then for reasons of its own makes p99 hard to tell, which is no failure."""
     served(at, model)
-    gated(at, f"fast={model[:-1]}*:p99<=5000ms@150/s,seconds=4,most_seconds=60")
+    gated(at, f"fast={model[:-1]}*:p90<=5000ms@150/s,seconds=4,most_seconds=60")
     for _ in range(3):
         view = at.propose(model, versions=(2,), sets=(("instance_group[0].count", "2"),))
         assert [(gate.name, gate.outcome) for gate in view.plan.gates] == [("latency fast", "later")]
-        assert "p99 <= 5000 ms at 150/s: measured for 4 s to 60 s" in view.plan.gates[0].message
+        assert "p90 <= 5000 ms at 150/s: measured for 4 s to 60 s" in view.plan.gates[0].message
         applied = at.finish(at.start(view))
         if measured(applied)[0] is not LatencyOutcome.INCONCLUSIVE:
             break

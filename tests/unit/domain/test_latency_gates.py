@@ -143,6 +143,7 @@ def test_only_what_asks_more_of_this_model_is_tighter() -> None:
         ),
         (replace(SEEN, waiting=140), "failed", "the server fell behind 50/s: 140 requests waited"),
         (replace(SEEN, cached=3), "inconclusive", "the response cache answered 3 requests"),
+        (LatencySeen("errors", ("100.00% of the calls failed; 0.00% may",)), "inconclusive", "100.00% of the calls"),
         (LatencySeen("broken", ("the load generator could not measure: it died",)), "inconclusive", "it died"),
     ],
 )  # fmt: skip
