@@ -209,8 +209,9 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile, TypeError) as error:
+        why = (error.strerror or error) if isinstance(error, OSError) else "it is no .npz file of plain arrays"
         raise LoadInputError(
-            f"the samples {path} cannot be read: {error}", "np.savez with one array for each input"
+            f"the samples {path} cannot be read: {why}", "np.savez with one array for each input"
         ) from None
 
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,7 +56,8 @@ def rate(good: Records, within: Records | None = None) -> Interval:
     if end <= begin:
         end = int(whole[-1, ANSWERED])
     counts, _ = np.histogram(good[:, ANSWERED], bins=_BINS, range=(begin, end + 1))
-    return mean(counts / ((end + 1 - begin) / 1e9 / _BINS))
+    found = mean(counts / ((end + 1 - begin) / 1e9 / _BINS))
+    return replace(found, low=max(found.low, 0.0))
 
 
 def latency(good: Records, percents: Sequence[float]) -> Latency:

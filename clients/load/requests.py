@@ -139,8 +139,8 @@ def _size(text: str) -> tuple[str, list[int]]:
 
 
 def _range(text: str) -> tuple[str, tuple[float, float]]:
-    name, low, high = ("", *text.rsplit(":", 2))[-3:]
     try:
+        name, low, high = ("", *text.rsplit(":", 2))[-3:]
         bounds = float(low), float(high)
     except ValueError:
         raise LoadInputError(f"--range {text} is no range", "LOW:HIGH or INPUT:LOW:HIGH") from None

@@ -158,7 +158,8 @@ class Regions:
         except grpc.RpcError as error:
             raise LoadInputError(
                 f"the server does not take shared memory: {error.details()}",
-                "it has to run on this host, share its /dev/shm and its user, and allow the call",
+                "it has to run on this host, share its /dev/shm and its user, and allow the call, by --header KEY=VALUE "
+                "where that is restricted",
             ) from None
         stack.callback(self._unregister, name)
 

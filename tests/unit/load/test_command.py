@@ -79,6 +79,8 @@ def test_the_help_loads_neither_numpy_nor_grpc() -> None:
         (["m", "--transport", "http2", "--tls"], "plain text"),
         (["m", "--sequence-length", "none"], "--sequence-length none is no length"),
         (["m", "--trace", "/nowhere/trace"], "/nowhere/trace cannot be read"),
+        (["m", "--range", "5"], "--range 5 is no range"),
+        (["m", "--range", "5:1"], "--range 5:1 is empty"),
     ],
 )
 def test_wrong_input_is_refused_before_a_server_is_asked(words: list[str], said: str) -> None:

@@ -91,6 +91,14 @@ def test_answers_after_the_stop_do_not_dilute_the_rate() -> None:
     assert summed(records).rate.value == pytest.approx(16 / (0.01 * 2 + 0.99 * 0.01), rel=0.1)
 
 
+def test_a_rate_is_never_less_than_nothing() -> None:
+    """Nearly all answers come at once: what is known of the rate is wide, and would reach below 0."""
+    records = calls(4, 500, 5)
+    records[300:1700, ANSWERED] = records[1700, ANSWERED]
+    rate = summed(records).rate
+    assert rate.low == 0 < rate.value < rate.high
+
+
 def test_calls_that_were_due_and_never_sent_are_offered() -> None:
     records = calls(4, 500, 5)
     offsets = records[:, DUE] - START
