@@ -18,6 +18,7 @@ from clients.load.traffic import Part, Traffic
 DISTINCT = 16
 FIRST = "first"
 _MODEL = re.compile(r"(?P<name>[^=:\s/]+)(?::(?P<version>[1-9]\d*))?(?:=(?P<weight>\d+(?:\.\d+)?))?")
+_SIZE = re.compile(r"(?P<name>.+):(?P<sizes>-?\d+(,-?\d+)*)")
 _LENGTHS = re.compile(r"([1-9]\d*)(?::([1-9]\d*))?")
 
 
@@ -131,11 +132,10 @@ def _usual(spec: TensorSpec) -> tuple[float, float]:
 
 
 def _size(text: str) -> tuple[str, list[int]]:
-    name, _, sizes = text.rpartition(":")
-    try:
-        return name, [int(size) for size in sizes.split(",")]
-    except ValueError:
-        raise LoadInputError(f"--shape {text} is no shape", "INPUT:3,224,224, without the batch dimension") from None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise LoadInputError(f"--shape {text} is no shape", "INPUT:3,224,224, without the batch dimension")
+    return match["name"], [int(size) for size in match["sizes"].split(",")]
 
 
 def _range(text: str) -> tuple[str, tuple[float, float]]:

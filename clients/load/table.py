@@ -178,10 +178,15 @@ def _server(point: Point) -> list[str]:
 
 def _spent(shares: Shares, good: Records) -> list[str]:
     parts = {part: (shares.mean_us(part) or 0.0) / 1000 for part in PARTS}
-    lines = [_fact("server", ", ".join(f"{part} {mean:.3f}" for part, mean in parts.items()) + " ms, mean")]
+    means = ", ".join(f"{part} {mean:.3f}" for part, mean in parts.items())
+    lines = [_fact("server", f"{means} ms, mean, warm-up included")]
     if len(good):
         seen = float((good[:, ANSWERED] - good[:, SENT]).mean()) / 1e6
-        lines.append(_fact("", f"the way there and back {max(seen - parts['total'], 0):.3f}: the rest of {seen:.3f}"))
+        if seen >= parts["total"]:
+            lines.append(_fact("", f"the way there and back {seen - parts['total']:.3f}: the rest of {seen:.3f}"))
+    if shares.succeeded != len(good):
+        why = "others send too, or what failed here did not there"
+        lines.append(_fact("", f"of {shares.succeeded:,} requests, {len(good):,} of them answered here: {why}"))
     batches = ", ".join(f"{count:,} of {size}" for size, count in shares.batches.items())
     cached = f"; {shares.cache_hits:,} from its cache" if shares.cache_hits else ""
     lines.append(_fact("", f"{shares.inferences:,} inferences in {shares.executions:,} batches: {batches}{cached}"))

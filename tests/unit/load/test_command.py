@@ -79,6 +79,8 @@ def test_the_help_loads_neither_numpy_nor_grpc() -> None:
         (["m", "--transport", "http2", "--tls"], "plain text"),
         (["m", "--sequence-length", "none"], "--sequence-length none is no length"),
         (["m", "--trace", "/nowhere/trace"], "/nowhere/trace cannot be read"),
+        (["m", "--shape", "3,224"], "--shape 3,224 is no shape"),
+        (["m", "--shape", "X:3,,4"], "--shape X:3,,4 is no shape"),
         (["m", "--range", "5"], "--range 5 is no range"),
         (["m", "--range", "5:1"], "--range 5:1 is empty"),
     ],
