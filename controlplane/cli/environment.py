@@ -29,7 +29,7 @@ _CLAUSES = (
         multiple=True,
         metavar="NAME=MODELS:p99<=MSms@RATE/s",
         help="Add a bound of latency that loads must keep, or replace the one of that name; after it, where wanted: "
-        ",seconds=10,most_seconds=60,inconclusive=undo|accept",
+        ",seconds=10,most_seconds=60,inconclusive=pause|undo|accept",
     ),
     click.option(
         "--freeze",

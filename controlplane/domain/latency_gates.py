@@ -23,14 +23,15 @@ LATER = "later"
 """The outcome of a gate in a plan that is judged after the load."""
 MEASURE = "measure"
 """What the journal calls a measurement: nothing outside changes by it, but it takes its time."""
-UNDO, ACCEPT = "undo", "accept"
+PAUSE, UNDO, ACCEPT = "pause", "undo", "accept"
+_STRICTNESS = (ACCEPT, PAUSE, UNDO)
 
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?-]{1,100}")
 _TEXT = re.compile(
     r"(?P<name>[^=]+)=(?P<models>[^:]+):p(?P<percentile>[0-9.]+)<=(?P<bound_ms>[0-9.]+)ms@(?P<rate>[0-9.]+)/s(?P<rest>(,[a-z_]+=\w+)*)"
 )
 _HOW = (
-    "write it as NAME=MODELS:p99<=10ms@50/s, and after it, where wanted, ,seconds=10,most_seconds=60,inconclusive=undo"
+    "write it as NAME=MODELS:p99<=10ms@50/s, and after it, where wanted, ,seconds=10,most_seconds=60,inconclusive=pause"
 )
 
 
@@ -38,7 +39,8 @@ _HOW = (
 class LatencyGate:
     """Of the models whose name is like `models` (`*` and `?`), after a load: `percentile` of the latency at `rate` requests a
     second is at most `bound_ms`. It is measured for `seconds` at the least, and longer, up to `most_seconds`, until it can be
-    told. `inconclusive` says what becomes of the change when it cannot be told: undo or accept."""
+    told. `inconclusive` says what becomes of the change when it cannot be told: it pauses until a human decides, is undone, or
+    goes on."""
 
     name: str
     models: str
@@ -47,7 +49,7 @@ class LatencyGate:
     percentile: Decimal = Decimal(99)
     seconds: int = 10
     most_seconds: int = 60
-    inconclusive: str = UNDO
+    inconclusive: str = PAUSE
 
     def __post_init__(self) -> None:
         check_name(self.name, "latency gate")
@@ -64,8 +66,8 @@ class LatencyGate:
         ):
             if not Decimal(low) <= getattr(self, name) <= Decimal(high):
                 raise self._wrong(name, getattr(self, name), f"use {low} to {high}")
-        if self.inconclusive not in (UNDO, ACCEPT):
-            raise self._wrong("inconclusive", self.inconclusive[:100], f"use {UNDO} or {ACCEPT}")
+        if self.inconclusive not in _STRICTNESS:
+            raise self._wrong("inconclusive", self.inconclusive[:100], f"use {PAUSE}, {UNDO} or {ACCEPT}")
         least, most = fewest(float(self.percentile)), int(self.rate * self.most_seconds)
         if most < least:
             raise PolicyInvalid(
@@ -96,7 +98,7 @@ class LatencyGate:
             or self.percentile > other.percentile
             or self.bound_ms < other.bound_ms
             or self.seconds > other.seconds
-            or (self.inconclusive == UNDO and other.inconclusive == ACCEPT)
+            or _STRICTNESS.index(self.inconclusive) > _STRICTNESS.index(other.inconclusive)
         )
 
     def __str__(self) -> str:
@@ -141,7 +143,7 @@ class LatencyGate:
             models=str(fields["models"]),
             bound_ms=_decimal("bound_ms", fields["bound_ms"]),
             rate=_decimal("rate", fields["rate"]),
-            inconclusive=str(fields.get("inconclusive", UNDO)),
+            inconclusive=str(fields.get("inconclusive", PAUSE)),
             **optional,  # type: ignore[arg-type]  # the types follow from the names
         )
 

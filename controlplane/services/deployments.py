@@ -215,7 +215,9 @@ class DeploymentDriver:
                 shown = self._show(work, target, desired, versions, before)
             proofs += shown
             if not any(proof.status is ProofStatus.FAILED for proof in proofs):
-                proofs += self._latency.prove(work, target, at.request, at.plan, versions)
+                proofs += self._latency.prove(
+                    work, target, at.request, at.plan, versions, accepted=ACCEPT in at.request.acknowledged
+                )
         failed = [proof for proof in proofs if proof.status is ProofStatus.FAILED]
         if failed:
             raise VerificationFailed(f"{failed[0].name}: {failed[0].seen}")

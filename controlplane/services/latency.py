@@ -16,6 +16,8 @@ from controlplane.domain.latency_gates import (
     ACCEPT,
     LATER,
     MEASURE,
+    PAUSE,
+    UNDO,
     LatencyGate,
     LatencyMeasurement,
     LatencyOutcome,
@@ -29,6 +31,11 @@ from controlplane.services.ports import Clock, GoldenReader, Target
 from controlplane.storage.unit_of_work import Storage
 
 _LOOK_SECONDS = 1.0
+_BECOMES = {
+    ACCEPT: "the change is accepted",
+    PAUSE: "the change pauses until a human decides",
+    UNDO: "the change is undone",
+}
 
 
 def planned(gates: Sequence[LatencyGate], model: str, version: Version) -> tuple[GateResult, ...]:
@@ -42,8 +49,7 @@ def planned(gates: Sequence[LatencyGate], model: str, version: Version) -> tuple
             found.append(GateResult(gate.title, LatencyOutcome.INCONCLUSIVE.value, missing))
             continue
         times = f"for {gate.seconds} s" + (f" to {gate.most_seconds} s" if gate.most_seconds > gate.seconds else "")
-        becomes = "accepted" if gate.inconclusive == ACCEPT else "undone"
-        words = f"{gate.words}: measured {times} after the load; if that cannot tell, the change is {becomes}"
+        words = f"{gate.words}: measured {times} after the load; if that cannot tell, {_BECOMES[gate.inconclusive]}"
         found.append(GateResult(gate.title, LATER, words))
     return tuple(found)
 
@@ -74,10 +80,17 @@ class LatencyGates:
         self._stopping.set()
 
     def prove(
-        self, work: Work, target: Target, request: ChangeRequest, plan: Plan, versions: Sequence[Version]
+        self,
+        work: Work,
+        target: Target,
+        request: ChangeRequest,
+        plan: Plan,
+        versions: Sequence[Version],
+        *,
+        accepted: bool,
     ) -> tuple[Proof, ...]:
-        """A proof for each gate of the plan, on one server whose answers were found right. Raises LeaseLost when the
-        change was pre-empted meanwhile."""
+        """A proof for each gate of the plan, on one server whose answers were found right; `accepted`: a human takes what
+        could not be told as it is, so it is not measured again. Raises LeaseLost when the change was pre-empted meanwhile."""
         if work.direction is Direction.BACK or request.kind is not ChangeKind.CHANGE:
             return ()
         due = {gate.name for gate in plan.gates if gate.outcome == LATER}
@@ -85,7 +98,20 @@ class LatencyGates:
         if request.break_glass is not None:
             words = "applied by break-glass: not measured"
             return tuple(Proof(gate.title, ProofStatus.SKIPPED, words) for gate in gates)
-        return tuple(self._prove(work, target, request, gate, versions[-1]) for gate in gates)
+        undecided = self._undecided(target, request, versions[-1]) if accepted else {}
+        return tuple(
+            Proof(gate.title, ProofStatus.INCONCLUSIVE, f"accepted by a human: {undecided[gate.name].reason}")
+            if gate.name in undecided
+            else self._prove(work, target, request, gate, versions[-1])
+            for gate in gates
+        )
+
+    def _undecided(self, target: Target, request: ChangeRequest, version: Version) -> dict[str, LatencyMeasurement]:
+        """By gate, the last measurements of this server that could not tell."""
+        with self._storage.read() as unit:
+            measured = unit.latency.of_change(request.id)
+        last = {str(m.gate["name"]): m for m in measured if (m.server, m.version) == (target.spec.name, version.number)}
+        return {name: m for name, m in last.items() if m.outcome is LatencyOutcome.INCONCLUSIVE}
 
     def _prove(self, work: Work, target: Target, request: ChangeRequest, gate: LatencyGate, version: Version) -> Proof:
         with self._turn(work):
@@ -101,6 +127,8 @@ class LatencyGates:
             words = f"inconclusive, which the policy accepts: {measurement.reason}"
             return Proof(gate.title, ProofStatus.ACCEPTED, words, seen)
         hint = f"to measure longer: tritonctl environment policy {env} --latency-gate '{gate.longer()}'"
+        if gate.inconclusive == PAUSE:
+            return Proof(gate.title, ProofStatus.INCONCLUSIVE, f"{measurement.reason}; {hint}", seen)
         words = f"inconclusive, which the policy undoes: {measurement.reason}; {hint}"
         return Proof(gate.title, ProofStatus.FAILED, words, seen)
 

@@ -148,7 +148,7 @@ def test_load_acceptance_8_the_first_failure_decides_and_ends_the_measurement(at
     assert at.answer(model) == 2.0
 
 
-@pytest.mark.parametrize("policy", ["undo", "accept"])
+@pytest.mark.parametrize("policy", ["pause", "undo", "accept"])
 def test_load_acceptance_8_a_gate_that_cannot_tell_does_what_the_policy_says(
     at: Installation, model: str, policy: str
 ) -> None:
@@ -164,6 +164,14 @@ def test_load_acceptance_8_a_gate_that_cannot_tell_does_what_the_policy_says(
     if policy == "accept":
         assert (view.request.state, at.answer(model)) == (ChangeState.APPLIED, 3.0)
         assert proofs(view)["latency tail"] == "accepted"
+        return
+    if policy == "pause":
+        assert (view.request.state, at.answer(model)) == (ChangeState.PAUSED, 3.0)
+        assert view.request.message.startswith(f"latency tail: {view.latency[0].reason}")
+        at.changes.resume(at["author"], view.request.id, "accept")
+        accepted = at.finish(view)
+        assert (accepted.request.state, at.answer(model)) == (ChangeState.APPLIED, 3.0)
+        assert (proofs(accepted)["latency tail"], len(accepted.latency)) == ("inconclusive", 1)
         return
     assert (view.request.state, at.answer(model)) == (ChangeState.UNDONE, 2.0)
     assert f"latency tail: inconclusive, which the policy undoes: {view.latency[0].reason}" in view.request.message

@@ -20,7 +20,7 @@ def gates(cli: Cli) -> list[tuple[str, str]]:
 def test_a_gate_is_added_to_the_others_until_it_is_removed(cli: Cli) -> None:
     cli(*POLICY, "--latency-gate", FAST)
     shown = cli(*POLICY, "--latency-gate", "tail=dou*:p99.9<=2.5ms@200/s,inconclusive=accept")
-    assert "latency               fast: dou* p99 <= 10 ms at 50/s, 10 to 60 s, inconclusive: undo\n" in shown
+    assert "latency               fast: dou* p99 <= 10 ms at 50/s, 10 to 60 s, inconclusive: pause\n" in shown
     assert "tail: dou* p99.9 <= 2.5 ms at 200/s, 10 to 60 s, inconclusive: accept\n" in shown
     cli(*POLICY, "--latency-gate", FAST.replace("10ms", "20ms"), "--approvals", "2")
     assert gates(cli) == [("tail", "2.5"), ("fast", "20")]
@@ -45,7 +45,7 @@ def test_a_change_shows_what_its_gates_asked_and_saw(api: Api, cli: Cli, model: 
     cli("change", "propose", "double", "--env", "prod", "--version", "1", "--config", "generated", "--reason", "r")
     page = cli("change", "show", "1")
     assert "latency fast  later    p99 <= 10 ms at 50/s: measured for 10 s to 60 s after the load; " in page
-    assert "if that cannot tell, the change is undone\n" in page
+    assert "if that cannot tell, the change pauses until a human decides\n" in page
     seen = LatencySeen(
         "valid", seconds=12, offered=600, answered=600, value=0.004, low=0.0031, high=0.006, ceiling=9000, floor=0.0002
     )

@@ -40,7 +40,7 @@ def test_a_gate_is_written_as_text_or_as_an_object_and_has_one_form() -> None:
         "percentile": "99",
         "seconds": 10,
         "most_seconds": 60,
-        "inconclusive": "undo",
+        "inconclusive": "pause",
     }
     long = LatencyGate.from_json("slow=m:p99.9<=2.50ms@200/s,seconds=5,most_seconds=60,inconclusive=accept")
     assert (long.percentile, long.bound_ms, long.inconclusive) == (Decimal("99.9"), Decimal("2.5"), "accept")
