@@ -105,7 +105,7 @@ def _found(found: Found, options: Options) -> str:
         return (
             f"{limits} was not shown to hold at {_number(found.fails)} calls a second, the lowest rate that was tried"
         )
-    end = "the highest that was tried" if math.isinf(found.fails) else f"not at {_number(found.fails)}"
+    end = "the highest that was tried" if math.isinf(found.fails) else f"and was not shown to at {_number(found.fails)}"
     return f"{limits} holds at {_number(found.holds)} calls a second, {end}"
 
 
