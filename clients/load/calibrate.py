@@ -21,14 +21,25 @@ class Calibration:
 
 
 def calibrate(
-    target: Target, *, concurrency: int, processes: int, connections: int, seconds: float = 1.0
+    target: Target,
+    *,
+    concurrency: int,
+    processes: int,
+    connections: int,
+    seconds: float = 1.0,
+    floor: float | None = None,
 ) -> Calibration:
-    """Two short runs. Raises LoadFailed when the server answers nothing."""
+    """Two short runs, or one where the `floor` is known from an earlier one or is what that one finds. Raises LoadFailed when the
+    server answers nothing."""
     via = replace(target.via, kind="grpcio") if target.via.chosen == "stream" else target.via
     live = replace(target, path=LIVE, via=via, shared=None)
     limits = Limits(seconds=seconds, cap=seconds, warm_up=0.2, timeout=5)
     busy = measure(live, (_EMPTY,), Load(concurrency=concurrency), limits, processes=processes, connections=connections)
-    alone = measure(live, (_EMPTY,), Load(concurrency=1), limits)
-    if not busy.completed or not alone.completed:
-        raise LoadFailed(f"the server did not say whether it lives: {busy.failures or alone.failures}")
-    return Calibration(busy.rate.value, alone.latency.sent[50.0].value, concurrency)
+    if not busy.completed:
+        raise LoadFailed(f"the server did not say whether it lives: {busy.failures}")
+    if floor is None:
+        alone = busy if concurrency == 1 else measure(live, (_EMPTY,), Load(concurrency=1), limits)
+        if not alone.completed:
+            raise LoadFailed(f"the server did not say whether it lives: {alone.failures}")
+        floor = alone.latency.sent[50.0].value
+    return Calibration(busy.rate.value, floor, concurrency)

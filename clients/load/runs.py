@@ -240,6 +240,7 @@ class _Runner:
                     concurrency=concurrency,
                     processes=min(self._options.processes, concurrency),
                     connections=self._options.connections,
+                    floor=next((found.floor for found in self._calibrations.values() if found is not None), None),
                 )
             except LoadFailed:  # such as a server that restricts the call: what is asked can be measured all the same
                 self._calibrations[concurrency] = None

@@ -262,6 +262,17 @@ def test_over_tls_the_certificates_are_files(make_triton: MakeTriton, tmp_path: 
     assert one["calibration"]["ceiling"] > 50  # type: ignore[index]
 
 
+def test_a_ladder_has_a_ceiling_at_each_step_and_looks_for_the_floor_once(site: Site) -> None:
+    quick = [word for word in QUICK if word != "--no-calibration"]
+    tree = run_json(site, "asked", "--concurrency", "1,4", *quick)
+    one, four = (point(tree, number)["calibration"] for number in range(2))
+    assert isinstance(one, dict)
+    assert isinstance(four, dict)
+    assert (one["concurrency"], four["concurrency"]) == (1, 4)
+    assert one["floor"] == four["floor"] > 0
+    assert one["ceiling"] != four["ceiling"]
+
+
 def test_ctrl_c_ends_the_load_and_what_was_measured_is_reported(site: Site) -> None:
     words = ["asked", "--seconds", "60", "--no-calibration", "--url", site.live.grpc, "-o", "json"]
     process = subprocess.Popen(
