@@ -61,7 +61,7 @@ def prepare(options: Options) -> Subject:
     wanted = Wanted.read(options, [one.name for one in asked])
     via = Via(options.transport, tls, options.compression)
     with InferenceClient(joined(host, port), tls=tls, metadata=headers) as client:
-        server = _greeted(client)
+        server = _greeted(client, tls is not None)
         found = [(one, _found(client, one)) for one in asked]
         made = traffic(client, found, options, wanted)
     models = tuple(Served(one.name, one.version, facts.versions) for one, facts in found)
@@ -108,13 +108,14 @@ def _streamed(via: Via, found: list[tuple[Asked, ModelFacts]]) -> Via:
     return replace(via, kind="stream") if decoupled else via
 
 
-def _greeted(client: InferenceClient) -> str:
+def _greeted(client: InferenceClient, secured: bool) -> str:
     try:
         return server_name(client, deadline_seconds=_SECONDS)
     except InferenceError as error:
         raise ServerUnreachable(
             f"no Triton answers at {client.address}: {error}",
-            "give the address of its gRPC endpoint, whose port is 8001 by default: --url HOST:PORT",
+            "give the address of its gRPC endpoint, whose port is 8001 by default: --url HOST:PORT"
+            + (", without --tls where it speaks plain text" if secured else ""),
         ) from None
 
 

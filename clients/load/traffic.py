@@ -47,7 +47,8 @@ class Part:
             )
         if self.expected and len(self.expected) not in {len(self.steps), max(len(self.steps), len(self.messages))}:
             raise LoadInputError(
-                f"{self.label} has {len(self.expected)} expected answers for {len(self.steps)} requests", "one for each"
+                f"{self.label} has {len(self.expected)} expected answers for {len(self.steps)} requests",
+                "one for each; requests that are not given by --data are drawn",
             )
 
     @property

@@ -98,6 +98,11 @@ def test_a_server_that_is_not_there_has_a_status_of_its_own_and_the_next_step() 
     assert (result.exit_code, result.stdout) == (9, "")
 
 
+def test_a_server_in_plain_text_may_be_what_tls_does_not_find() -> None:
+    assert "without --tls where it speaks plain text" in invoke("m", "--tls").stderr
+    assert "--tls" not in invoke("m").stderr
+
+
 def test_models_are_read_with_version_and_weight() -> None:
     assert [Asked.parse(text) for text in ("a", "a:2", "a=3", "a:2=0.5")] == [
         Asked("a", None, 1), Asked("a", 2, 1), Asked("a", None, 3), Asked("a", 2, 0.5),
