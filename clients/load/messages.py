@@ -4,6 +4,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b as digest
+from math import prod
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -31,6 +32,8 @@ _BF16 = np.dtype("<u2")
 _WIDE = 1e30
 """Ends of a range whose difference may be no float32."""
 _TRIES = 8
+_MOST = 2**31
+"""Bytes of a gRPC message; each element takes one or more."""
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz0123456789", np.uint8)
 
 
@@ -39,7 +42,7 @@ def message(
 ) -> bytes:
     """A gRPC message with its prefix: uncompressed, and how long it is."""
     body = encode_request(model, inputs, version=version, parameters=parameters)
-    if len(body) >= 2**31:
+    if len(body) >= _MOST:
         raise LoadInputError(f"a request of {len(body)} bytes is more than gRPC takes", "a smaller batch or shape")
     return _PREFIX.pack(0, len(body)) + body
 
@@ -71,6 +74,10 @@ def shapes(
                 f"give them: --shape {spec.name}:{example}",
             )
         found[spec.name] = (batch, *wanted) if batched else wanted
+        if (count := prod(found[spec.name])) >= _MOST:
+            raise LoadInputError(
+                f"input {spec.name!r} of {count:,} elements", "a smaller batch or shape: a message is less than 2 GiB"
+            )
     return found
 
 

@@ -87,7 +87,8 @@ class Senders:
         end = time.monotonic() + _READY_SECONDS
         for pipe in self._pipes:
             if not pipe.poll(max(end - time.monotonic(), 0)):
-                raise LoadFailed(f"a sending process did not start within {_READY_SECONDS:.0f} s")
+                few = f"; fewer --processes may: this host has {os.cpu_count()} processors"
+                raise LoadFailed(f"a sending process did not start within {_READY_SECONDS:.0f} s{few}")
             try:
                 pipe.recv()
             except EOFError:

@@ -133,6 +133,13 @@ def test_shapes_are_whole(
         ({"X": [4, 4]}, 1, True, "input 'X' has the shape [-1, 3], not [4, 4]", "-1 is any size"),
         ({"X": [4]}, 1, True, "input 'X' has the shape [-1, 3], not [4]", "-1 is any size"),
         ({"Z": [4]}, 1, True, "there is no input 'Z'", "the model takes X"),
+        (
+            {"X": [10**9, 3]},
+            1,
+            True,
+            "input 'X' of 3,000,000,000 elements",
+            "a smaller batch or shape: a message is less than 2 GiB",
+        ),
         ({"X": [4, 3]}, 0, True, "a batch of 0", "1 or more"),
         ({"X": [4, 4, 3]}, 2, False, "a batch of 2", "this model takes no batches: leave it at 1"),
     ],
