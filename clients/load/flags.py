@@ -11,6 +11,7 @@ from clients.load.options import Options
 _DEFAULTS = Options(models=())
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _WHOLE = click.IntRange(1)
+_DISTINCT = click.IntRange(1, 100_000)
 _MORE = click.FloatRange(0, min_open=True)
 _SHARE = click.FloatRange(0, 1)
 
@@ -67,7 +68,7 @@ _END = (
         "The one that has to be known so well.  [default: the highest of the limits, else 99]",
         click.FloatRange(0, 100, min_open=True, max_open=True),
     ),
-    _flag("--timeout", "S", "After which a call is given up.", _MORE),
+    _flag("--timeout", "S", "After which a call is given up; looked at four times a second.", _MORE),
     _flag("--errors", "SHARE", "Of the calls that may fail without the verdict errors.", _SHARE),
     _flag("--lateness", "S", "Of the client, in the p99, without the verdict client_limited.", _MORE),
 )
@@ -80,7 +81,7 @@ _DATA = (
         "Of what is drawn, HIGH excluded. Repeatable.  [default: 0:1, for integers 0:10]",
         several=True,
     ),
-    _flag("--distinct", "N", "Different requests that are drawn.  [default: 16, or as many as there are]", _WHOLE),
+    _flag("--distinct", "N", "Different requests that are drawn.  [default: 16, or as many as there are]", _DISTINCT),
     _flag(
         "--data",
         "[MODEL=]PATH",

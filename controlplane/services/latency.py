@@ -127,6 +127,8 @@ class LatencyGates:
             words = f"inconclusive, which the policy accepts: {measurement.reason}"
             return Proof(gate.title, ProofStatus.ACCEPTED, words, seen)
         hint = f"to measure longer: tritonctl environment policy {env} --latency-gate '{gate.longer()}'"
+        if seen["verdict"] == "client_limited":
+            hint = "more time does not help where the generator was late: run the worker on a host with processors to spare"
         if gate.inconclusive == PAUSE:
             return Proof(gate.title, ProofStatus.INCONCLUSIVE, f"{measurement.reason}; {hint}", seen)
         words = f"inconclusive, which the policy undoes: {measurement.reason}; {hint}"
