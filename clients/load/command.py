@@ -110,14 +110,18 @@ def _write(report: Report, form: str, raw: Path | None) -> None:
 
 @contextmanager
 def _stopped_by_signals(watcher: Watcher) -> Iterator[None]:
-    """The first Ctrl-C, or signal to end, ends the load; the second ends everything."""
+    """The first Ctrl-C, signal to end or terminal that goes away ends the load; the second ends everything. `nohup` has the
+    last of them ignored, which stays so."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         if watcher.stopping:
             raise KeyboardInterrupt
         watcher.stopping = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:

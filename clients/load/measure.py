@@ -135,9 +135,9 @@ def measure(
     progress: Callable[[float, Records], bool] = lambda _seconds, _records: True,
     known: Callable[[Interval, Interval], None] = lambda _rate, _watched: None,
 ) -> Measurement:
-    """Send and say what was seen. `progress` is told a few times a second, and ends the run by returning False; `known` is
-    told the rate and the watched percentile when they were looked at; `ceiling` is what a calibration found, in calls a
-    second. `messages` are requests of one model, or a whole `Traffic`."""
+    """Send and say what was seen. `progress` is told a few times a second, and ends the run by returning False; it is told on
+    while answers to what was sent are awaited. `known` is told the rate and the watched percentile when they were looked at;
+    `ceiling` is what a calibration found, in calls a second. `messages` are requests of one model, or a whole `Traffic`."""
     traffic = messages if isinstance(messages, Traffic) else Traffic.of(messages)
     due = _due(load, limits, seed)
     jobs = _jobs(target, traffic, load, limits, due, processes=processes, connections=connections, seed=seed)
@@ -149,10 +149,13 @@ def measure(
         for number, block in senders.blocks():
             blocks[number].append(block)
             elapsed = (time.monotonic_ns() - start) / 1e9
-            if stopping or elapsed < told + _PAUSE:
+            if elapsed < told + _PAUSE:
                 continue
             told = elapsed
-            stopping = not progress(elapsed, block)
+            going = progress(elapsed, block)
+            if stopping:  # answers to what was sent are awaited still
+                continue
+            stopping = not going
             if limits.count is None and elapsed >= limits.warm_up + limits.cap:
                 stopping = True
             elif limits.count is None and elapsed >= look_at:

@@ -28,6 +28,8 @@ Records = NDArray[np.int64]
 _PR_SET_PDEATHSIG = 1
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 10.0
+_SILENT_SECONDS = 30.0
+"""Each says something four times a second; one that is stopped or hangs must not keep whoever measures waiting for ever."""
 NOTHING: Records = np.zeros((0, COLUMNS), np.int64)
 
 
@@ -45,7 +47,7 @@ def _deaf() -> Iterator[None]:
     """Processes started meanwhile do not hear Ctrl-C and signals to end, which a terminal or `timeout` sends to the whole group:
     whoever measures hears them, and ends the others in order."""
     resource_tracker.ensure_running()  # else the first process starts it, which lets the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
@@ -115,10 +117,15 @@ class Senders:
 
     def blocks(self) -> Iterator[tuple[int, Records]]:
         """What the processes report, each by its number, a few times a second, until all have ended. Raises LoadFailed when one
-        dies."""
+        dies, or when none says anything any more."""
         open_pipes = list(self._pipes)
         while open_pipes:
-            for pipe in wait(open_pipes):
+            ready = wait(open_pipes, _SILENT_SECONDS)
+            if not ready:
+                raise LoadFailed(
+                    f"a sending process has said nothing for {_SILENT_SECONDS:.0f} s: it is stopped or hangs"
+                )
+            for pipe in ready:
                 assert isinstance(pipe, Connection)
                 try:
                     said = pipe.recv()

@@ -234,6 +234,7 @@ class _Loop:
             if not self._sender.in_flight:
                 break
             self._answers(_TURN_SECONDS)
+            self._over(_clock())
         left = self._sender.close()
         for call in left:
             call.status = Status(CANCELLED, "no answer before the end of the run")

@@ -92,25 +92,26 @@ def _measured(
         timeout=_TIMEOUT_SECONDS,
     )
     blocks: list[Records] = []
-    waiting, look = 0, _WARM_UP_SECONDS + gate.seconds
+    waiting, look, going = 0, _WARM_UP_SECONDS + gate.seconds, True
 
     def watch(elapsed: float, records: Records) -> bool:
         """False when it can be told, when a request failed, which decides too, and when so many wait that the server does not
         keep the rate: more of them would only harm it."""
-        nonlocal waiting, look
+        nonlocal waiting, look, going
         go_on()
+        if not going or elapsed > _WARM_UP_SECONDS + gate.most_seconds:
+            return False  # it has ended; what was sent is awaited
         blocks.append(records)
         left = int(rate * elapsed) - sum(map(len, blocks))
-        if left > rate * (_BEHIND_SECONDS + 2 * bound) + 32:
-            waiting = left
-            return False
         start = time.monotonic_ns() - int(elapsed * 1e9)
-        if _counted(records, start)[:, STATUS].any():
-            return False
-        if elapsed < look:
-            return True
-        look = _LOOKS_APART * elapsed
-        return not _decided(np.concatenate(blocks), start, gate)
+        if left > rate * (_BEHIND_SECONDS + 2 * bound) + 32:
+            waiting, going = left, False
+        elif _counted(records, start)[:, STATUS].any():
+            going = False
+        elif elapsed >= look:
+            look = _LOOKS_APART * elapsed
+            going = not _decided(np.concatenate(blocks), start, gate)
+        return going
 
     measured = measure(
         target,
