@@ -84,7 +84,7 @@ WRONG_CONFIG = """backend: "python" max_batch_size: 8
 
 def serve(site: Site, model: str, config: str, code: str) -> None:
     version: Path = site.live.repository / model / "1"
-    version.mkdir(parents=True)
+    version.mkdir(parents=True, exist_ok=True)
     (version / "model.py").write_text(code)
     (version.parent / "config.pbtxt").write_text(config)
     site.load(model)

@@ -51,8 +51,8 @@ VERDICTS = {0, 5, 6, 7}  # of a second on a machine that does other things too
 @pytest.fixture
 def site(triton: LiveTriton, tmp_path: Path) -> Iterator[Site]:
     opened = open_site(triton, tmp_path)
-    if not (opened.repository.root / "asked").exists():
-        for name, factor in (("asked", 3), ("other", 5)):
+    for name, factor in (("asked", 3), ("other", 5)):
+        if not opened.ready(name):
             opened.write(name, {1: factor}, config())
             opened.load(name)
     yield opened
@@ -136,9 +136,9 @@ def test_a_rate_that_the_server_does_not_keep_is_not_the_clients_fault_and_the_o
     site: Site,
 ) -> None:
     """It takes 20 ms for each, one after the other: 50 a second."""
-    if not (site.repository.root / "sleeping").exists():
+    if not site.ready("sleeping"):
         serve(site, "sleeping", SLEEPING_CONFIG, SLEEPING)
-    words = ("sleeping", "--no-calibration", "--lateness", "0.1", "--arrivals", "even")
+    words = ("sleeping", "--no-calibration", "--lateness", "0.1", "--arrivals", "even", "--warm-up", "0")
     over = point(run_json(site, *words, "--rate", "200", "--seconds", "2", "--max-seconds", "2", "--most", "10"))
     assert over["verdict"] != "client_limited"
     assert int(str(over["held"])) > 10
@@ -213,7 +213,7 @@ def test_answers_that_are_not_the_expected_ones_are_errors_and_shown(site: Site,
 
 
 def test_a_stateful_model_asks_for_the_length_of_its_sequences(site: Site) -> None:
-    if not (site.repository.root / "remembering").exists():
+    if not site.ready("remembering"):
         serve(site, "remembering", accumulator(), ACCUMULATOR)
     assert "--sequence-length" in run(site, "remembering", status={2}).stderr
     words = ("remembering", "--sequence-length", "3:5", *QUICK)
@@ -224,7 +224,7 @@ def test_a_stateful_model_asks_for_the_length_of_its_sequences(site: Site) -> No
 
 
 def test_a_decoupled_model_is_asked_over_a_stream(site: Site, tmp_path: Path) -> None:
-    if not (site.repository.root / "telling").exists():
+    if not site.ready("telling"):
         serve(site, "telling", COUNTING_CONFIG, COUNTING)
     np.savez(tmp_path / "samples.npz", COUNT=np.array([2, 0], np.int32))
     words = ("telling", "--data", str(tmp_path / "samples.npz"), *QUICK)

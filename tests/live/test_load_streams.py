@@ -52,9 +52,9 @@ COUNTING_CONFIG = """backend: "python" max_batch_size: 0 model_transaction_polic
 @pytest.fixture
 def site(triton: LiveTriton, tmp_path: Path) -> Iterator[Site]:
     opened = open_site(triton, tmp_path)
-    if not (opened.repository.root / "counting").exists():
+    if not opened.ready("counting"):
         directory = opened.repository.root / "counting" / "1"
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / "model.py").write_text(COUNTING)
         opened.repository.write_config("counting", COUNTING_CONFIG)
         opened.load("counting")
@@ -114,7 +114,7 @@ def test_an_error_inside_the_stream_is_its_requests_alone(site: Site, fail: int)
 
 @pytest.mark.parametrize("load", [Load(concurrency=6), Load(curve=Curve.flat(100))], ids=["closed", "open"])
 def test_an_ordinary_model_over_streams_gives_one_response_each(site: Site, load: Load) -> None:
-    if not (site.repository.root / "streamed").exists():
+    if not site.ready("streamed"):
         site.write("streamed", {1: 3}, config())
         site.load("streamed")
     what = message("streamed", {"X": np.ones((1, 2), np.float32)}, version=None, parameters={})

@@ -48,7 +48,7 @@ def rows(model: str, count: int = 8) -> tuple[bytes, ...]:
     ids=str,
 )
 def test_each_transport_counts_as_the_server_does_and_says_which_it_was(site: Site, via: Via, load: Load) -> None:
-    if not (site.repository.root / "counted").exists():
+    if not site.ready("counted"):
         site.write("counted", {1: 3}, config())
         site.load("counted")
     with InferenceClient(site.live.grpc) as client:
