@@ -40,6 +40,7 @@ class Row:
 class Report:
     suite: str
     rows: list[Row] = field(default_factory=list)
+    _times: object = field(default_factory=psutil.cpu_times)
 
     def add(self, name: str, unit: str, values: Sequence[float], references: Sequence[float], against: str) -> None:
         """`values[i]` and `references[i]` were measured one after the other."""
@@ -68,13 +69,21 @@ class Report:
         tree = {
             "suite": self.suite,
             "at": datetime.now(UTC).isoformat(),
-            "fingerprint": fingerprint(),
+            "fingerprint": {**fingerprint(), "steal": self._steal()},
             "rows": [asdict(row) for row in self.rows],
         }
         temporary = path.with_suffix(".new")
         temporary.write_text(json.dumps(tree, indent=2) + "\n")
         temporary.replace(path)
         return path
+
+    def _steal(self) -> float:
+        """The share of the processors' time that the host took away since the suite began: over a few percent, figures say more of
+        the host than of what was measured."""
+        now = psutil.cpu_times()
+        passed = {name: getattr(now, name) - getattr(self._times, name) for name in now._fields}
+        whole = sum(passed.values())
+        return round(passed.get("steal", 0.0) / whole, 4) if whole else 0.0
 
 
 def by_turns(turns: int, *measures: Callable[[], float]) -> list[list[float]]:
