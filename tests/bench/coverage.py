@@ -9,7 +9,7 @@ from scipy import signal, stats
 
 from clients.load.outcomes import rate
 from clients.load.processes import Records
-from clients.load.statistics import Interval, Samples, percentile
+from clients.load.statistics import Interval, Samples, percentile, warm_up
 from tests.bench.report import Report
 
 SEEDS = 500
@@ -70,12 +70,17 @@ def main() -> None:
 
 
 def _percentiles(simulate: Simulation, percent: float) -> list[Interval]:
-    return [percentile(simulate(np.random.default_rng(seed)), percent) for seed in range(SEEDS)]
+    return [percentile(_kept(simulate(np.random.default_rng(seed))), percent) for seed in range(SEEDS)]
 
 
 def _rates(simulate: Simulation) -> list[Interval]:
     """One call after the other, as a closed loop of one sends them."""
-    return [rate(_answered(simulate(np.random.default_rng(seed)))) for seed in range(SEEDS)]
+    return [rate(_answered(_kept(simulate(np.random.default_rng(seed))))) for seed in range(SEEDS)]
+
+
+def _kept(latencies: Samples) -> Samples:
+    """Without what a measurement takes for warm-up, though these servers have none."""
+    return latencies[warm_up(latencies) :]
 
 
 def _answered(latencies: Samples) -> Records:
