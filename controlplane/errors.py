@@ -9,6 +9,7 @@ ControlPlaneError
 │   ├── ArtifactInvalid
 │   ├── ModelInvalid
 │   ├── PolicyInvalid
+│   ├── SweepInvalid
 │   ├── CursorInvalid
 │   ├── SettingsInvalid
 │   ├── TooLarge
@@ -102,6 +103,12 @@ class ModelInvalid(InvalidInput):
 
 class PolicyInvalid(InvalidInput):
     code = "policy.invalid"
+
+
+class SweepInvalid(InvalidInput):
+    """The spec of a sweep cannot be read, or asks for what cannot be measured."""
+
+    code = "sweep.invalid"
 
 
 class CursorInvalid(InvalidInput):

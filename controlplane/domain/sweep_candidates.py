@@ -1,0 +1,203 @@
+# The candidates of a sweep: each choice as a config with its digest, equal ones merged, impossible ones explained.
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeVar
+
+from controlplane.domain.canonical import Json, JsonObject, digest, digest_bytes
+from controlplane.domain.config_findings import Finding, Severity, refused
+from controlplane.domain.config_lint import lint
+from controlplane.domain.config_tree import messages, number, parameter, served_by, text
+from controlplane.domain.sweep_dimensions import place
+from controlplane.domain.sweep_space import Choice, ConfigEditor, Made, Space, Subject, make, size, walk
+
+_T = TypeVar("_T")
+
+MOST_LISTED = 1000
+"""Choices that are all looked at; of a larger space as many are drawn as are asked for."""
+_DRAWS = 4
+"""Draws for each candidate that is asked for: some are equal, some are invalid."""
+_POINTLESS = {
+    "accelerator.no_gpu", "batching.delay_for_nothing", "batching.without_batch", "instances.count", "priority.without_levels",
+    "queue.no_timeout", "queue.timeout_in_delay",
+}  # fmt: skip
+"""Regrets that make a config do the same as another one, or nothing: not worth measuring unless the base has them too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """`parameters` are the values that make it of the version's base config; `base` says that it is that config itself."""
+
+    version: int
+    config: JsonObject
+    digest: str
+    parameters: Choice
+    base: bool = False
+
+    @property
+    def config_digest(self) -> str:
+        return digest(self.config)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A choice that is not tried, and why."""
+
+    version: int
+    parameters: Choice
+    findings: tuple[Finding, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """`tried` are at most as many as asked for: the base configs first, then in an order that the seed decides. `choices` is
+    the size of the space; `merged` of those that were looked at had a config that another one has; `left_out` were valid and are not
+    tried. `drawn`: the space is too large to be looked at whole."""
+
+    tried: tuple[Candidate, ...]
+    refusals: tuple[Refusal, ...]
+    choices: int
+    merged: int
+    left_out: int
+    drawn: bool
+
+
+def candidates(
+    space: Space, subject: Subject, editor: ConfigEditor, *, seed: int, most: int, rows: int = 1
+) -> Candidates:
+    """`rows` are those of one request of the load. The same space, subject and seed give the same answer everywhere."""
+    choices = size(space, subject, editor)
+    drawn = choices > MOST_LISTED
+    found: dict[str, Candidate] = {}
+    refusals: dict[str, Refusal] = {}
+    merged = 0
+    known = {version: _lint(subject.bases[version], version, subject) for version in space.versions}
+    ways = _draws(space, subject, editor, seed, most * _DRAWS) if drawn else _all(space, subject, editor)
+    for version, made in chain(((version, ((), subject.bases[version], ())) for version in space.versions), ways):
+        one = _judged(version, made, subject, rows, known[version])
+        own = one.digest
+        if own in found or own in refusals:
+            if one.parameters and not _adopt(one, found):
+                merged += 1
+        elif isinstance(one, Refusal):
+            refusals[own] = one
+        else:
+            found[own] = one
+    order = sorted(
+        found.values(),
+        key=lambda one: (not one.base, one.base and one.version, digest_bytes(f"{seed}:{one.digest}".encode())),
+    )
+    left_out = max(0, len(order) - most)
+    return Candidates(tuple(order[:most]), tuple(refusals.values()), choices, merged, left_out, drawn)
+
+
+def candidate(
+    version: int, wanted: Mapping[str, Json], space: Space, subject: Subject, editor: ConfigEditor, *, rows: int = 1
+) -> Candidate | Refusal:
+    """The one that these values make, as a search asks for it; values of dimensions whose conditions do not hold fall
+    away."""
+    base = subject.bases[version]
+    return _judged(version, make(base, wanted, space, editor), subject, rows, _lint(base, version, subject))
+
+
+def _judged(version: int, made: Made, subject: Subject, rows: int, known: tuple[Finding, ...]) -> Candidate | Refusal:
+    """`known` is what lint finds in the base config."""
+    parameters, config, why = made
+    if config is None:
+        return Refusal(version, parameters, why, digest([version, [list(pair) for pair in parameters]]))
+    own, base = digest({"version": version, "config": config}), config == subject.bases[version]
+    findings = known if base else _lint(config, version, subject)
+    why = (*(one for one in findings if one.severity is Severity.REFUSED), *_too_large(config, version, subject, rows))
+    if not base:  # what its users live with is measured, however unwise
+        had = {(one.code, one.path) for one in known}
+        why += tuple(one for one in findings if one.code in _POINTLESS and (one.code, one.path) not in had)
+        why += (*_crowded(config, subject), *_other(config, subject.bases[version]))
+    return Refusal(version, parameters, why, own) if why else Candidate(version, config, own, parameters, base)
+
+
+def _adopt(one: Candidate | Refusal, found: dict[str, Candidate]) -> bool:
+    """The base config comes without parameters; the choice that makes the same config lends it its own."""
+    known = found.get(one.digest)
+    if known is None or not known.base or known.parameters:
+        return False
+    found[one.digest] = replace(known, parameters=one.parameters)
+    return True
+
+
+def _all(space: Space, subject: Subject, editor: ConfigEditor) -> Iterator[tuple[int, Made]]:
+    for version in space.versions:
+        for made in walk(subject.bases[version], space.dimensions, editor):
+            yield version, made
+
+
+def _draws(space: Space, subject: Subject, editor: ConfigEditor, seed: int, count: int) -> Iterator[tuple[int, Made]]:
+    for number_of in range(count):
+
+        def among(what: str, values: Sequence[_T], draw: int = number_of) -> _T:
+            # of a digest, because it says the same with every version of Python
+            bits = digest_bytes(f"{seed}:{draw}:{what}".encode()).removeprefix("sha256:")[:16]
+            return values[int(bits, 16) % len(values)]
+
+        version = among("version", space.versions)
+        wanted = {one.name: among(one.name, one.values) for one in space.dimensions}
+        yield version, make(subject.bases[version], wanted, space, editor)
+
+
+def _too_large(config: JsonObject, version: int, subject: Subject, rows: int) -> list[Finding]:
+    found = []
+    most = number(config.get("max_batch_size"))
+    if 0 < most < rows:
+        found.append(
+            refused(
+                "sweep.rows",
+                "max_batch_size",
+                f"requests of {rows} rows do not fit into max_batch_size {most}",
+                f"use {rows} or more, or smaller requests",
+            )
+        )
+    weights = subject.sizes.get(version, 0)
+    count = sum(max(1, number(group.get("count"))) for group in messages(config.get("instance_group")))
+    on_cpu = all(text(group.get("kind")) != "KIND_GPU" for group in messages(config.get("instance_group")))
+    if on_cpu and weights * count > subject.host.memory_bytes:
+        found.append(
+            refused(
+                "sweep.memory",
+                place("instances"),
+                f"{count} instances of {weights >> 20} MiB are more than the {subject.host.memory_bytes >> 20} MiB of the host",
+                "use fewer instances",
+            )
+        )
+    return found
+
+
+def _crowded(config: JsonObject, subject: Subject) -> list[Finding]:
+    """Twice as many threads as cores may hide waiting; more only take turns."""
+    if served_by(config) != "onnxruntime":
+        return []
+    cores = subject.host.cpu_cores
+    groups = [group for group in messages(config.get("instance_group")) if text(group.get("kind")) != "KIND_GPU"]
+    count = sum(max(1, number(group.get("count"))) for group in groups)
+    said = parameter(config, "intra_op_thread_count") or "0"
+    threads = (int(said) if said.isdecimal() else 0) or cores
+    if count * threads <= 2 * cores:
+        return []
+    message = (
+        f"{count} instances of {threads} threads are {count * threads} threads on {cores} cores, over twice as many"
+    )
+    return [refused("sweep.crowded", place("threads"), message, f"use {max(1, 2 * cores // count)} threads or fewer")]
+
+
+def _other(config: JsonObject, base: JsonObject) -> list[Finding]:
+    lost = [name for name in ("sequence_batching", "ensemble_scheduling") if name in base and name not in config]
+    return [
+        refused("sweep.scheduler", name, f"{name} is gone: the model would be another one to its clients", "leave it")
+        for name in lost
+    ]
+
+
+def _lint(config: JsonObject, version: int, subject: Subject) -> tuple[Finding, ...]:
+    signatures = {version: subject.signatures[version]} if version in subject.signatures else {}
+    return lint(config, model=subject.model, signatures=signatures, host=subject.host, embedded=subject.embedded)

@@ -1,0 +1,75 @@
+# A sweep's spec as text: YAML, or JSON, which is YAML too, without the traps of either.
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from controlplane.domain.canonical import Json
+from controlplane.domain.sweep_spec import SweepSpec, spec_from_json
+from controlplane.errors import SweepInvalid
+
+MOST_CHARACTERS = 256 * 1024
+_DEEPEST = 20
+
+
+class _Loader(yaml.SafeLoader):
+    """Ranges such as 1:4:1 stay text: YAML 1.1 takes them for numbers to the base 60. Dates stay text, `no` and `on` too, and a
+    name that comes twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} comes twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _form, _first in (
+    ("bool", r"true|false|True|False", "tfTF"),
+    ("null", r"null|~", "n~"),
+    ("int", r"-?(0|[1-9][0-9]*)", "-0123456789"),
+    ("float", r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", "-0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), list(_first))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
+
+
+def spec_from_text(text: str) -> SweepSpec:
+    """Raises SweepInvalid, with line and column where the text cannot be read."""
+    if len(text) > MOST_CHARACTERS:
+        raise SweepInvalid(f"a spec of {len(text)} characters is too large", hint=f"at most {MOST_CHARACTERS} are read")
+    try:
+        _check_events(text)
+        tree: Json = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise SweepInvalid(
+            f"the spec cannot be read: {where}{error.problem}", hint="write it as YAML or JSON"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SweepInvalid(f"the spec cannot be read: {str(error)[:200]}", hint="write it as YAML or JSON") from None
+    return spec_from_json(tree)
+
+
+def _check_events(text: str) -> None:
+    """No aliases, with which a few lines can stand for gigabytes, and nothing so deep that reading it runs out of stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise SweepInvalid(
+                f"the spec cannot be read: {_place(event)}aliases are not read here", hint="write it out"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise SweepInvalid(
+                f"the spec cannot be read: {_place(event)}deeper than {_DEEPEST} levels", hint="flatten it"
+            )
+
+
+def _place(event: yaml.Event) -> str:
+    return f"line {event.start_mark.line + 1}, column {event.start_mark.column + 1}: " if event.start_mark else ""
