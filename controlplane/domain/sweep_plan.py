@@ -1,0 +1,230 @@
+# What a sweep is going to do before it starts: its load, the stages of its search, how long they take, and what does not fit.
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from clients.load.statistics import fewest
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.catalog import Objective
+from controlplane.domain.config_tree import messages, number
+from controlplane.domain.sweep_candidates import Candidate
+from controlplane.domain.sweep_spec import Load, Method, Search, Shape
+from controlplane.domain.sweep_values import plain
+from controlplane.errors import SweepInvalid
+
+_PROCESS_BYTES = 80 << 20
+"""One instance without its weights, as seen of our own backend."""
+_FINALISTS = 2
+_RATES = 8
+"""Measurements until the highest rate at which objectives hold is known within 5 %, doubling and halving."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadChoice:
+    """`finds_rate`: at the end the highest rate is looked for at which the hard objectives hold; `load` is what candidates are
+    compared under before."""
+
+    load: Load
+    finds_rate: bool
+    reason: str
+
+
+def load_of(wish: Load | None, objectives: Sequence[Objective]) -> LoadChoice:
+    """The spec's load, or the one that the hard objectives ask for: a rate to sustain, a concurrency, or a ladder."""
+    hard = [one for one in objectives if one.weight is None]
+    limited = any(one.metric.endswith("_ms") and one.direction == "at_most" for one in hard)
+    if wish is not None:
+        return LoadChoice(wish, wish.shape is Shape.FIND_RATE, f"{wish.shape.value} {wish.text}, as the spec says")
+    for metric, shape, words in (
+        ("throughput", Shape.RATE, "requests a second are to be sustained"),
+        ("concurrency", Shape.CONCURRENCY, "requests are to be answered at once"),
+    ):
+        bounds = {Decimal(one.bound): one.name for one in hard if one.metric == metric and one.direction == "at_least"}
+        if bounds and (most := max(bounds)) > 0:
+            most_said = plain(most.to_integral_value("ROUND_CEILING") if shape is Shape.CONCURRENCY else most)
+            return LoadChoice(
+                Load(shape, most_said),
+                finds_rate=limited,
+                reason=f"{most_said} {words}, says the objective {bounds[most]}",
+            )
+    if limited:
+        # one load that keeps the queue filled: what a candidate answers then is near the most that it can sustain
+        why = "no objective names a rate, so the highest one is looked for at which the latency holds"
+        return LoadChoice(Load(Shape.CONCURRENCY, "16"), finds_rate=True, reason=why)
+    return LoadChoice(
+        Load(Shape.CONCURRENCY, "1,4,16,64"),
+        finds_rate=False,
+        reason="a ladder: no objective names a rate or a latency",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the machine needs, in seconds: to load or unload one candidate, and beside each block (to warm up, to settle)."""
+
+    load: float = 1.5
+    block: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """At most so many `candidates` have a block of `seconds` in each of the `turns`, at each of the load's `steps`."""
+
+    name: str
+    candidates: int
+    turns: int
+    steps: int
+    seconds: float
+    loads: int
+
+    @property
+    def blocks(self) -> int:
+        return self.candidates * self.turns * self.steps
+
+    def lasts(self, costs: Costs) -> float:
+        return self.blocks * (self.seconds + costs.block) + self.loads * costs.load
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`candidates` of those there are fit into the time. `seconds` is the estimate; `notes` say what was cut, and what cannot be
+    told in so short a time."""
+
+    method: Method
+    stages: tuple[Stage, ...]
+    candidates: int
+    seconds: int
+    notes: tuple[str, ...]
+
+    @property
+    def blocks(self) -> int:
+        return sum(stage.blocks for stage in self.stages)
+
+    @property
+    def loads(self) -> int:
+        return sum(stage.loads for stage in self.stages)
+
+    def to_json(self) -> JsonObject:
+        return {
+            "method": self.method.value,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "candidates": stage.candidates,
+                    "turns": stage.turns,
+                    "steps": stage.steps,
+                    "milliseconds": round(stage.seconds * 1000),
+                    "loads": stage.loads,
+                }
+                for stage in self.stages
+            ],
+            "candidates": self.candidates,
+            "seconds": self.seconds,
+            "notes": list(self.notes),
+        }
+
+
+def plan(
+    search: Search,
+    choice: LoadChoice,
+    there: int,
+    *,
+    beside: int,
+    objectives: Sequence[Objective] = (),
+    costs: Costs | None = None,
+) -> Plan:
+    """For `there` candidates, `beside` of them loaded at once. Blocks are as long as the budget allows; where the shortest are
+    too long, a race or an optuna search tries fewer candidates. Raises SweepInvalid when not even two fit, or, for an
+    exhaustive search, not all."""
+    if there < 1:
+        raise SweepInvalid("there is no candidate to measure", hint="see why each was refused, and widen the space")
+    told, most = costs or Costs(), min(there, search.candidates)
+    steps = max(1, len(choice.load.steps))
+    for count in range(most, 0, -1):
+        for seconds in (4.0, 2.0, 1.0, 0.5):
+            stages = _stages(search.method, count, steps, seconds, max(1, beside), finds_rate=choice.finds_rate)
+            lasts = math.ceil(sum(stage.lasts(told) for stage in stages))
+            if lasts <= search.seconds:
+                notes = [f"{count} of {there} candidates are tried: {_cut(count, search)}"] if count < there else []
+                notes += _untold(choice.load, stages[-1], objectives)
+                return Plan(search.method, stages, count, lasts, tuple(notes))
+        if search.method is Method.EXHAUSTIVE or count <= 2:
+            raise SweepInvalid(
+                f"{count} candidates need {lasts} s, and the budget is {search.seconds} s",
+                hint=f"set search.seconds to {lasts}, or take steps away from the load",
+                details={"seconds": lasts},
+            )
+    raise AssertionError("count ends at 1")
+
+
+def groups(
+    candidates: Sequence[Candidate], sizes: Mapping[int, int], memory_bytes: int
+) -> tuple[tuple[Candidate, ...], ...]:
+    """Those that are loaded side by side, in order, within the memory. One that is too large by itself stands alone."""
+    found: list[list[Candidate]] = []
+    left = 0
+    for one in candidates:
+        need = memory_of(one, sizes.get(one.version, 0))
+        if not found or need > left:
+            found.append([])
+            left = memory_bytes
+        found[-1].append(one)
+        left -= need
+    return tuple(tuple(group) for group in found)
+
+
+def memory_of(candidate: Candidate, weights: int) -> int:
+    """In bytes, by its instances: each has the weights for itself. Without a group Triton makes two."""
+    listed = messages(candidate.config.get("instance_group"))
+    instances = sum(max(1, number(group.get("count"))) for group in listed) if listed else 2
+    return instances * (_PROCESS_BYTES + weights)
+
+
+def _stages(
+    method: Method, count: int, steps: int, seconds: float, beside: int, *, finds_rate: bool
+) -> tuple[Stage, ...]:
+    found: list[Stage] = []
+    if method is Method.RACING:
+        left, longer, before = count, seconds / 2, 0
+        while left > _FINALISTS or not found:  # half are expected to go in each round, while blocks get twice as long
+            found.append(Stage(f"round {len(found) + 1}", left, 3, steps, longer, _loads(left, before, beside)))
+            before, left, longer = left, max(_FINALISTS, math.ceil(left / 2)), min(longer * 2, 2 * seconds)
+    else:
+        name = "all" if method is Method.EXHAUSTIVE else "asked for"
+        found.append(Stage(name, count, 3, steps, seconds, count))
+    finalists = min(_FINALISTS, count)
+    loads = _loads(finalists, found[-1].candidates, beside)
+    found.append(Stage("finalists", finalists, 6, steps, 2 * seconds, loads))
+    if finds_rate:
+        found.append(Stage("highest rate", finalists, _RATES, 1, 2 * seconds, 0))
+    return tuple(found)
+
+
+def _loads(now: int, before: int, beside: int) -> int:
+    """Who was loaded beside all the others stays so."""
+    return 0 if 0 < before <= beside else now
+
+
+def _cut(count: int, search: Search) -> str:
+    if count == search.candidates:
+        return "no more are asked for (search.candidates)"
+    return f"more do not fit into {search.seconds} s (search.seconds)"
+
+
+def _untold(load: Load, last: Stage, objectives: Sequence[Objective]) -> list[str]:
+    """Percentiles that need more answers than the last stage brings at a known rate."""
+    if load.shape is not Shape.RATE:
+        return []
+    answers = int(min(load.steps) * Decimal(repr(last.turns * last.seconds)))
+    found = []
+    for one in objectives:
+        if one.weight is None and one.qualifier.startswith("p") and one.metric.endswith("_ms"):
+            need = fewest(float(one.qualifier[1:]))
+            if answers < need:
+                found.append(
+                    f"{one.qualifier} needs {need} answers, and the {last.name} bring about {answers}: more search.seconds"
+                )
+    return found
