@@ -11,7 +11,7 @@ TIER ?= $(TIERS)
 SUITE ?= $(SUITES)
 ARGS ?=
 # Test processes, more than cores: tests wait for servers most of the time. tests/conftest.py deals the tests out.
-SPREAD ?= 4
+SPREAD ?= 3
 
 # Tests and demo start hundreds of processes of ours: none compiles the sources anew, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=

@@ -176,7 +176,10 @@ def test_load_acceptance_8_a_gate_that_cannot_tell_does_what_the_policy_says(
     assert (view.request.state, at.answer(model)) == (ChangeState.UNDONE, 2.0)
     assert f"latency tail: inconclusive, which the policy undoes: {view.latency[0].reason}" in view.request.message
     longer = f"'tail={model}:p99<=290ms@100/s,seconds=8,most_seconds=16,inconclusive=undo'"
-    assert f"tritonctl environment policy {ENV} --latency-gate {longer}" in view.request.message
+    if seen["verdict"] == "client_limited":
+        assert "run the worker on a host with processors to spare" in view.request.message
+    else:
+        assert f"tritonctl environment policy {ENV} --latency-gate {longer}" in view.request.message
 
 
 def test_a_rollback_stops_a_measurement_at_once(at: Installation, model: str) -> None:
