@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 
 from controlplane.domain.changes import ChangeState
 from controlplane.domain.environments import Deployment
@@ -70,11 +71,15 @@ class Worker:
         pause, idle = self._settings.poll_seconds, min(_IDLE_SECONDS, self._settings.watch_seconds)
         seen: int | None = None
         looked = -math.inf
+        ended = threading.Event()  # a deployment is free again, and what waits for it need not wait for the next look
         with (
             ThreadPoolExecutor(self._settings.parallel, thread_name_prefix="deployment") as pool,
             self._storage.database.commits() as commits,
         ):
             while not stop.wait(min(_GLANCE_SECONDS, pause)):
+                if ended.is_set():
+                    ended.clear()
+                    seen, looked = None, -math.inf
                 since = time.monotonic() - looked
                 if since < pause:
                     continue
@@ -94,8 +99,14 @@ class Worker:
                 for deployment, act in due:
                     if (deployment.environment, deployment.model) in busy:
                         seen = None  # look again soon, whether anybody commits or not
-                    else:
-                        running[deployment] = pool.submit(self._with_lease, deployment, act)
+                        continue
+                    running[deployment] = future = pool.submit(self._with_lease, deployment, act)
+                    future.add_done_callback(partial(self._note, ended, looked))
+
+    def _note(self, ended: threading.Event, begun: float, _future: Future[None]) -> None:
+        """What ended at once, such as a lease that another worker has, is no reason to try again at once."""
+        if time.monotonic() - begun > self._settings.poll_seconds:
+            ended.set()
 
     def once(self) -> None:
         """One pass over what is due, one after the other."""

@@ -159,7 +159,7 @@ def test_a_second_one_in_the_same_home_is_refused(up: Up) -> None:
 def test_a_child_that_dies_is_started_again(up: Up, name: str) -> None:
     old = up.children()[name]
     old.kill()
-    until(lambda: name in up.children() and up.children()[name].pid != old.pid, 30, f"another {name}")
+    until(lambda: (now := up.children().get(name)) is not None and now.pid != old.pid, 30, f"another {name}")
     until(up.answers, 60, "an answer")
 
 
