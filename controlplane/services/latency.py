@@ -100,11 +100,14 @@ class LatencyGates:
             return tuple(Proof(gate.title, ProofStatus.SKIPPED, words) for gate in gates)
         undecided = self._undecided(target, request, versions[-1]) if accepted else {}
         return tuple(
-            Proof(gate.title, ProofStatus.INCONCLUSIVE, f"accepted by a human: {undecided[gate.name].reason}")
+            self._taken(gate, undecided[gate.name])
             if gate.name in undecided
             else self._prove(work, target, request, gate, versions[-1])
             for gate in gates
         )
+
+    def _taken(self, gate: LatencyGate, known: LatencyMeasurement) -> Proof:
+        return Proof(gate.title, ProofStatus.INCONCLUSIVE, f"accepted by a human: {known.reason}", known.seen)
 
     def _undecided(self, target: Target, request: ChangeRequest, version: Version) -> dict[str, LatencyMeasurement]:
         """By gate, the last measurements of this server that could not tell."""

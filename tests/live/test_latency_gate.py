@@ -172,6 +172,8 @@ def test_load_acceptance_8_a_gate_that_cannot_tell_does_what_the_policy_says(
         accepted = at.finish(view)
         assert (accepted.request.state, at.answer(model)) == (ChangeState.APPLIED, 3.0)
         assert (proofs(accepted)["latency tail"], len(accepted.latency)) == ("inconclusive", 1)
+        (recorded,) = [proof for proof in accepted.request.proofs if proof["name"] == "latency tail"]
+        assert recorded["measured"] == seen
         return
     assert (view.request.state, at.answer(model)) == (ChangeState.UNDONE, 2.0)
     assert f"latency tail: inconclusive, which the policy undoes: {view.latency[0].reason}" in view.request.message
