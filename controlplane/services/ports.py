@@ -17,6 +17,8 @@ from controlplane.domain.environments import Proof, ServerSpec
 from controlplane.domain.golden import GoldenCase
 from controlplane.domain.latency_gates import LatencyGate, LatencySeen
 from controlplane.domain.servers import Backend, ModelFiles, VersionState
+from controlplane.domain.sweep_rounds import Measurement, RoundOrder, RoundResult
+from controlplane.domain.sweeps import Sweep
 from controlplane.domain.tensors import Tensors
 from controlplane.domain.webhooks import Outcome
 
@@ -276,6 +278,31 @@ class ConfigGenerator(Protocol):
     def __call__(self, version: Version, *, embedded: bool) -> JsonObject:
         """`embedded`: for our own server on this host. Raises InvalidInput for an opaque version."""
         ...
+
+
+class Bench(Protocol):
+    """One server that candidates are measured on, held while a sweep runs; nobody else measures there meanwhile. What is loaded
+    stays loaded between rounds, until another round does not want it."""
+
+    def measure(
+        self,
+        order: RoundOrder,
+        store: ArtifactStore,
+        *,
+        done: Callable[[Measurement], None],
+        go_on: Callable[[], None],
+    ) -> RoundResult:
+        """Load the order's models under scratch names, measure its blocks in their order, and tell each to `done` the moment it
+        ends. A candidate that cannot be loaded or measured is in `failed`, its blocks are `not_measured`, and the
+        round goes on. What `go_on`, called a few times a second, raises ends the round at once. Raises ServerUnreachable or
+        RuntimeUnavailable when the bench itself is gone and does not come back."""
+        ...
+
+
+class BenchOpener(Protocol):
+    """Opens the bench of a sweep; leaving the context stops and cleans what was started."""
+
+    def __call__(self, sweep: Sweep) -> AbstractContextManager[Bench]: ...
 
 
 class Poster(Protocol):
