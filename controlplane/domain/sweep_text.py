@@ -38,8 +38,10 @@ for _tag, _form, _first in (
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
 
 
-def spec_from_text(text: str) -> SweepSpec:
-    """Raises SweepInvalid, with line and column where the text cannot be read."""
+def spec_from_text(text: str, *, model: str = "", seed: int | None = None, seconds: int | None = None) -> SweepSpec:
+    """`model` is NAME or NAME:VERSION,…: it fills in what the text leaves out, and its versions, `seed` and `seconds` go before
+    the text's. Raises SweepInvalid, with line and column where the text cannot be read, and where both name a model and
+    not the same."""
     if len(text) > MOST_CHARACTERS:
         raise SweepInvalid(f"a spec of {len(text)} characters is too large", hint=f"at most {MOST_CHARACTERS} are read")
     try:
@@ -53,7 +55,25 @@ def spec_from_text(text: str) -> SweepSpec:
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SweepInvalid(f"the spec cannot be read: {str(error)[:200]}", hint="write it as YAML or JSON") from None
-    return spec_from_json(tree)
+    return spec_from_json(_completed({} if tree is None and model else tree, model, {"seed": seed, "seconds": seconds}))
+
+
+def _completed(tree: Json, model: str, search: dict[str, int | None]) -> Json:
+    """What is not of its form is left for who reads it to say so."""
+    if not isinstance(tree, dict):
+        return tree
+    said, (name, _, versions) = tree.get("model"), model.partition(":")
+    if model and isinstance(said, str) and (its := said.partition(":")[0]) != name:
+        raise SweepInvalid(
+            f"the spec is of {its[:100]!r}, and {name[:100]!r} was asked for", hint="leave the model out of the spec"
+        )
+    if model and (versions or said is None):
+        tree = {key: value for key, value in tree.items() if not (versions and key == "versions")} | {"model": model}
+    wanted = {key: value for key, value in search.items() if value is not None}
+    there = tree.get("search")
+    if wanted and (there is None or isinstance(there, dict)):
+        tree = tree | {"search": (there or {}) | wanted}
+    return tree
 
 
 def _check_events(text: str) -> None:
