@@ -36,6 +36,12 @@ class TritonPythonModel:
 """Once in 300 requests it stalls for 300 ms: at 100/s fewer than one in a hundred take 290 ms, but too few are seen to tell."""
 
 
+@pytest.fixture
+def dialect() -> str:
+    """One is enough here: these wait most of the time, and tests/store/test_latency_gates.py writes the same rows on both."""
+    return "postgresql"
+
+
 def gated(at: Installation, gate: str) -> None:
     at.environments.set_policy(at["admin"], ENV, {"latency_gates": [gate]}, expected_number=None)
 
