@@ -1,6 +1,9 @@
 # Triton's config.pbtxt and ModelConfig messages, read into JSON trees and written from them.
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
+
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -25,10 +28,7 @@ class PbtxtCodec:
     """
 
     def parse(self, text: str) -> JsonObject:
-        _check_length(text)
-        message = model_config_pb2.ModelConfig()
-        parse_into(message, text, "config.pbtxt")
-        return self.check(tree_of(message))
+        return copy.deepcopy(_parsed(text))
 
     def render(self, config: JsonObject) -> str:
         text = text_format.MessageToString(message_of(config), as_utf8=True)
@@ -46,6 +46,15 @@ class PbtxtCodec:
 
     def unset(self, config: JsonObject, path: str) -> JsonObject:
         return self.check(config_edit.unset_value(self.check(config), path))
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> JsonObject:
+    """The same few texts are read again and again: what lies in a repository is observed before and after each effect."""
+    _check_length(text)
+    message = model_config_pb2.ModelConfig()
+    parse_into(message, text, "config.pbtxt")
+    return PbtxtCodec().check(tree_of(message))
 
 
 def _check_length(text: str) -> None:
