@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from clients.load.errors import LoadFailed
 from clients.load.measure import Limits, Load, Target, measure
+from clients.load.processes import SenderPool
 
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 _EMPTY = b"\0\0\0\0\0"
@@ -28,17 +29,19 @@ def calibrate(
     connections: int,
     seconds: float = 1.0,
     floor: float | None = None,
+    pool: SenderPool | None = None,
 ) -> Calibration:
     """Two short runs, or one where the `floor` is known from an earlier one or is what that one finds. Raises LoadFailed when the
     server answers nothing."""
     via = replace(target.via, kind="grpcio") if target.via.chosen == "stream" else target.via
     live = replace(target, path=LIVE, via=via, shared=None)
     limits = Limits(seconds=seconds, cap=seconds, warm_up=0.2, timeout=5)
-    busy = measure(live, (_EMPTY,), Load(concurrency=concurrency), limits, processes=processes, connections=connections)
+    many = Load(concurrency=concurrency)
+    busy = measure(live, (_EMPTY,), many, limits, processes=processes, connections=connections, pool=pool)
     if not busy.completed:
         raise LoadFailed(f"the server did not say whether it lives: {busy.failures}")
     if floor is None:
-        alone = busy if concurrency == 1 else measure(live, (_EMPTY,), Load(concurrency=1), limits)
+        alone = busy if concurrency == 1 else measure(live, (_EMPTY,), Load(concurrency=1), limits, pool=pool)
         if not alone.completed:
             raise LoadFailed(f"the server did not say whether it lives: {alone.failures}")
         floor = alone.latency.sent[50.0].value

@@ -12,7 +12,7 @@ from clients.load.checks import Difference
 from clients.load.errors import LoadInputError
 from clients.load.grpc_status import NAMES
 from clients.load.outcomes import ANSWERED, DUE, STATUS, Latency, PartResult, by_part, failed, latency, rate, succeeded
-from clients.load.processes import NOTHING, Records, Senders
+from clients.load.processes import NOTHING, Records, SenderPool, Senders
 from clients.load.responses import Streaming, summarize_responses
 from clients.load.schedule import Curve, Offsets, Process, arrivals
 from clients.load.shared_memory import Slots
@@ -134,15 +134,17 @@ def measure(
     ceiling: float = np.inf,
     progress: Callable[[float, Records], bool] = lambda _seconds, _records: True,
     known: Callable[[Interval, Interval], None] = lambda _rate, _watched: None,
+    pool: SenderPool | None = None,
 ) -> Measurement:
     """Send and say what was seen. `progress` is told a few times a second, and ends the run by returning False; it is told on
     while answers to what was sent are awaited. `known` is told the rate and the watched percentile when they were looked at;
-    `ceiling` is what a calibration found, in calls a second. `messages` are requests of one model, or a whole `Traffic`."""
+    `ceiling` is what a calibration found, in calls a second. `messages` are requests of one model, or a whole `Traffic`.
+    With a `pool` the sending processes come from there and go back to it."""
     traffic = messages if isinstance(messages, Traffic) else Traffic.of(messages)
     due = _due(load, limits, seed)
     jobs = _jobs(target, traffic, load, limits, due, processes=processes, connections=connections, seed=seed)
     blocks: list[list[Records]] = [[NOTHING] for _ in jobs]
-    with Senders(jobs) as senders:
+    with Senders(jobs, pool) as senders:
         start = senders.start()
         ended = start if due is None or not len(due) else start + int(due[-1])
         told, look_at, stopping = 0.0, limits.warm_up + min(_FIRST_LOOK, limits.seconds), False

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from clients.load.errors import LoadFailed
 from clients.load.responses import Heard, Rows
-from clients.load.worker import COLUMNS, Ending, Job, work
+from clients.load.worker import COLUMNS, Ending, Job, work, work_on
 
 Records = NDArray[np.int64]
 """Rows of (due, sent, answered, status code, tag); times in ns of the monotonic clock, which all processes share."""
@@ -33,13 +33,26 @@ _SILENT_SECONDS = 30.0
 NOTHING: Records = np.zeros((0, COLUMNS), np.int64)
 
 
-def _tethered(job: Job, pipe: Connection, parent: int) -> None:
-    """Dies with the thread that started it, also when that is killed: nothing goes on sending for nobody."""
+def _tethered(job: Job | None, pipe: Connection, parent: int) -> None:
+    """Dies with the thread that started it, also when that is killed: nothing goes on sending for nobody. Without a job it waits
+    for its jobs."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the line above took effect
             return
-    work(job, pipe)
+    if job is None:
+        work_on(pipe)
+    else:
+        work(job, pipe)
+
+
+def _spawned(job: Job | None) -> tuple[BaseProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=_tethered, args=(job, theirs, os.getpid()), daemon=True)
+    process.start()
+    theirs.close()
+    return process, mine
 
 
 @contextmanager
@@ -54,24 +67,70 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class SenderPool:
+    """Sending processes that stay between measurements, for `measure(…, pool=pool)`: a short one then costs no start of Python.
+    One measurement at a time takes from it. They die with the thread that first needed them; `close` ends those that wait."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[BaseProcess, Connection]] = []
+
+    def take(self, job: Job) -> tuple[BaseProcess, Connection]:
+        """One that has the job, a new one where none waits."""
+        while self._waiting:
+            process, pipe = self._waiting.pop()
+            try:
+                pipe.send(job)
+            except OSError:  # it died while it waited
+                _end(process, pipe)
+            else:
+                return process, pipe
+        with _deaf():
+            process, pipe = _spawned(None)
+        try:
+            pipe.send(job)
+        except OSError:
+            _end(process, pipe)
+            raise LoadFailed("a sending process died before the start; what it said stands above") from None
+        return process, pipe
+
+    def give_back(self, process: BaseProcess, pipe: Connection) -> None:
+        """One that has ended its job in order."""
+        self._waiting.append((process, pipe))
+
+    def close(self) -> None:
+        while self._waiting:
+            _end(*self._waiting.pop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _end(process: BaseProcess, pipe: Connection) -> None:
+    process.kill()
+    process.join()
+    pipe.close()
+
+
 class Senders:
     """`with Senders(jobs) as senders:` every process is connected and waits; `start` lets all begin at one moment."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, jobs: Sequence[Job], pool: SenderPool | None = None) -> None:
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
+        self._pool = pool
         self._jobs = tuple(jobs)
         self.endings: list[Ending] = []
         self.heard: list[Rows] = []
         try:
             with _deaf():
                 for job in jobs:
-                    mine, theirs = context.Pipe()
-                    process = context.Process(target=_tethered, args=(job, theirs, os.getpid()), daemon=True)
-                    process.start()
-                    theirs.close()
-                    self._pipes.append(mine)
+                    process, pipe = _spawned(job) if pool is None else pool.take(job)
+                    self._pipes.append(pipe)
                     self._processes.append(process)
         except BaseException:
             self._kill()
@@ -99,7 +158,11 @@ class Senders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kill()
+        if self._pool is not None and len(self.endings) == len(self._jobs):
+            for process, pipe in zip(self._processes, self._pipes, strict=True):
+                self._pool.give_back(process, pipe)
+        else:
+            self._kill()
 
     def start(self, lead_seconds: float = 0.05) -> int:
         """The moment at which all begin, in ns of the monotonic clock."""

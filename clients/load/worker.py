@@ -104,6 +104,19 @@ def work(job: Job, pipe: Connection) -> None:
         sender.close()
 
 
+def work_on(pipe: Connection) -> None:
+    """The body of a process that does one job after the other, as each comes, until the pipe is closed."""
+    while True:
+        try:
+            said = pipe.recv()
+        except EOFError:
+            return
+        if isinstance(said, Job):  # else the stop of a job that had ended by itself
+            work(said, pipe)
+            gc.unfreeze()
+            gc.enable()
+
+
 class _Loop:
     def __init__(self, job: Job, sender: Transport, pipe: Connection) -> None:
         self._job = job

@@ -11,6 +11,7 @@ import pytest
 from clients.load import processes
 from clients.load.errors import LoadFailed
 from clients.load.measure import Limits, Load, Target, measure
+from clients.load.processes import SenderPool
 from tests.unit.load.hostile import Talk, hostile
 from tests.unit.load.peers import prefixed
 
@@ -55,3 +56,41 @@ def test_progress_is_told_on_while_answers_are_awaited() -> None:
         measured = measure(Target("127.0.0.1", server.port), (MESSAGE,), Load(concurrency=1), limits, progress=note)
     assert measured.completed == 1
     assert max(told) > 1.2
+
+
+def test_a_pool_keeps_its_process_from_one_measurement_to_the_next() -> None:
+    seen: list[set[int | None]] = []
+
+    def note(_seconds: float, _records: object) -> bool:
+        seen.append({process.pid for process in multiprocessing.active_children()})
+        return True
+
+    limits = Limits(seconds=0.5, cap=0.5, warm_up=0)
+    with SenderPool() as pool:
+        for concurrency in (1, 4):
+            with hostile(prompt) as server:
+                target = Target("127.0.0.1", server.port)
+                measured = measure(target, (MESSAGE,), Load(concurrency=concurrency), limits, progress=note, pool=pool)
+            assert (measured.completed > 10, measured.failed) == (True, {})
+    assert len({frozenset(pids) for pids in seen}) == 1
+    assert len(seen[0]) == 1
+    assert multiprocessing.active_children() == []
+
+
+def test_a_pool_forgets_a_process_that_was_killed_while_it_waited_and_one_that_was_interrupted() -> None:
+    limits = Limits(seconds=0.5, cap=0.5, warm_up=0)
+
+    def refuse(_seconds: float, _records: object) -> bool:
+        raise KeyboardInterrupt
+
+    with SenderPool() as pool, hostile(prompt) as server:
+        target = Target("127.0.0.1", server.port)
+        measure(target, (MESSAGE,), Load(concurrency=1), limits, pool=pool)
+        (waiting,) = multiprocessing.active_children()
+        os.kill(waiting.pid or 0, signal.SIGKILL)
+        waiting.join()
+        assert measure(target, (MESSAGE,), Load(concurrency=1), limits, pool=pool).completed > 10
+        with pytest.raises(KeyboardInterrupt):
+            measure(target, (MESSAGE,), Load(concurrency=1), limits, progress=refuse, pool=pool)
+        assert multiprocessing.active_children() == []
+        assert measure(target, (MESSAGE,), Load(concurrency=1), limits, pool=pool).completed > 10
