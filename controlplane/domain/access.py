@@ -49,6 +49,8 @@ class Permission(StrEnum):
     REVIEW_CLOSE = "review.close"
     CHANGE_ROLLBACK = "change.rollback"
     DEPLOYMENT_RECONCILE = "deployment.reconcile"
+    SWEEP_READ = "sweep.read"
+    SWEEP_RUN = "sweep.run"  # start, cancel, resume
     AUDIT_READ = "audit.read"
     AUDIT_CHECKPOINT = "audit.checkpoint"
     ACCESS_MANAGE = "access.manage"
@@ -78,6 +80,8 @@ PERMISSIONS: Mapping[Permission, frozenset[Role]] = {
     Permission.REVIEW_CLOSE: _APPROVING,
     Permission.CHANGE_ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER, Role.ADMIN}),
     Permission.DEPLOYMENT_RECONCILE: _OPERATING,
+    Permission.SWEEP_READ: _EVERYONE,
+    Permission.SWEEP_RUN: _OPERATING,
     Permission.AUDIT_READ: _EVERYONE,
     Permission.AUDIT_CHECKPOINT: _ADMIN,
     Permission.ACCESS_MANAGE: _ADMIN,

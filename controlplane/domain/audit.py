@@ -67,6 +67,12 @@ class Action(StrEnum):
     DEPLOYMENT_DRIFTED = "deployment.drifted"
     DEPLOYMENT_RECONCILED = "deployment.reconciled"
 
+    SWEEP_STARTED = "sweep.started"
+    SWEEP_FINISHED = "sweep.finished"
+    SWEEP_FAILED = "sweep.failed"
+    SWEEP_CANCELLED = "sweep.cancelled"
+    SWEEP_RESUMED = "sweep.resumed"
+
     WEBHOOK_ADDED = "webhook.added"
     WEBHOOK_REMOVED = "webhook.removed"
     WEBHOOK_DISABLED = "webhook.disabled"

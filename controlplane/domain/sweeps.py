@@ -67,6 +67,15 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A measurement as it is kept. `claim` is the lease's token under which it was made: between two claims nobody measured, so
+    that time counts for nothing."""
+
+    measurement: Measurement
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """`spec` is what was asked for, `space` what that means (dimensions, reasons, counts), `load` under which load and why,
     `plan` the stages and the estimate, `objectives` those of the model at the time. `answer` and `evidence` come at the

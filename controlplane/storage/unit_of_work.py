@@ -24,6 +24,8 @@ from controlplane.storage.database import Database
 from controlplane.storage.environments import EnvironmentStore
 from controlplane.storage.idempotency import IdempotencyStore
 from controlplane.storage.latency import LatencyStore
+from controlplane.storage.server_fingerprints import ServerFingerprintStore
+from controlplane.storage.sweeps import SweepStore
 from controlplane.storage.webhooks import WebhookStore
 
 
@@ -66,6 +68,14 @@ class UnitOfWork:
     @cached_property
     def latency(self) -> LatencyStore:
         return LatencyStore(self.session)
+
+    @cached_property
+    def server_fingerprints(self) -> ServerFingerprintStore:
+        return ServerFingerprintStore(self.session)
+
+    @cached_property
+    def sweeps(self) -> SweepStore:
+        return SweepStore(self.session)
 
     @cached_property
     def webhooks(self) -> WebhookStore:

@@ -11,13 +11,14 @@ WHEN = datetime(2026, 11, 22, tzinfo=UTC)
 
 # Written out again on purpose: a changed permission has to be changed twice.
 EXPECTED = {
-    Role.VIEWER: {"catalog.read", "environment.read", "change.read", "audit.read"},
+    Role.VIEWER: {"catalog.read", "environment.read", "change.read", "sweep.read", "audit.read"},
     Role.OPERATOR: {
         "catalog.read", "environment.read", "change.read", "audit.read", "model.register", "objective.set",
-        "change.propose", "change.apply", "change.withdraw", "change.rollback", "deployment.reconcile",
+        "change.propose", "change.apply", "change.withdraw", "change.rollback", "deployment.reconcile", "sweep.read",
+        "sweep.run",
     },
     Role.APPROVER: {
-        "catalog.read", "environment.read", "change.read", "audit.read", "change.approve", "review.close",
+        "catalog.read", "environment.read", "change.read", "sweep.read", "audit.read", "change.approve", "review.close",
         "change.rollback",
     },
     Role.ADMIN: {permission.value for permission in Permission},
