@@ -63,6 +63,17 @@ class BenchModel:
             "beside": self.beside.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Json]) -> BenchModel:
+        """As of all here: of what `to_json` made. Raises KeyError, TypeError, ValueError or ArtifactInvalid for anything else."""
+        return cls(
+            str(tree["candidate"]),
+            _int(tree["version"]),
+            dict(_object(tree["config"])),
+            Manifest.from_json(dict(_object(tree["manifest"]))),
+            Manifest.from_json(dict(_object(tree["beside"]))),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:
@@ -72,6 +83,13 @@ class Requests:
     golden: str
     rows: int = 1
     sequences: bool = False
+
+    def to_json(self) -> JsonObject:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Json]) -> Requests:
+        return cls(str(tree["golden"]), _int(tree["rows"]), _flag(tree["sequences"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +105,13 @@ class Step:
     def label(self) -> str:
         return f"{self.shape.value} {self.text}".strip()
 
+    def to_json(self) -> JsonObject:
+        return {"shape": self.shape.value, "text": self.text, "process": self.process}
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Json]) -> Step:
+        return cls(Shape(str(tree["shape"])), str(tree["text"]), str(tree["process"]))
+
 
 @dataclass(frozen=True, slots=True)
 class BlockOrder:
@@ -98,6 +123,27 @@ class BlockOrder:
     step: Step
     seconds: float
     seed: int
+
+    def to_json(self) -> JsonObject:
+        return {
+            "place": self.place,
+            "turn": self.turn,
+            "candidate": self.candidate,
+            "step": self.step.to_json(),
+            "asked_seconds": repr(float(self.seconds)),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Json]) -> BlockOrder:
+        return cls(
+            place=_int(tree["place"]),
+            turn=_int(tree["turn"]),
+            candidate=str(tree["candidate"]),
+            step=Step.from_json(_object(tree["step"])),
+            seconds=float(str(tree["asked_seconds"])),
+            seed=_int(tree["seed"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +160,34 @@ class RoundOrder:
     percents: tuple[float, ...] = (50.0, 90.0, 95.0, 99.0)
     percent: float | None = None
     bound_ms: float | None = None
+
+    def to_json(self) -> JsonObject:
+        return {
+            "sweep": self.sweep,
+            "number": self.number,
+            "stage": self.stage.value,
+            "models": [model.to_json() for model in self.models],
+            "requests": {str(version): asked.to_json() for version, asked in sorted(self.requests.items())},
+            "blocks": [block.to_json() for block in self.blocks],
+            "percents": [repr(float(percent)) for percent in self.percents],
+            "percent": None if self.percent is None else repr(float(self.percent)),
+            "bound_ms": None if self.bound_ms is None else repr(float(self.bound_ms)),
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Json]) -> RoundOrder:
+        percent, bound = tree["percent"], tree["bound_ms"]
+        return cls(
+            sweep=_int(tree["sweep"]),
+            number=_int(tree["number"]),
+            stage=Stage(str(tree["stage"])),
+            models=tuple(BenchModel.from_json(_object(model)) for model in _list(tree["models"])),
+            requests={int(key): Requests.from_json(_object(one)) for key, one in _object(tree["requests"]).items()},
+            blocks=tuple(BlockOrder.from_json(_object(block)) for block in _list(tree["blocks"])),
+            percents=tuple(float(str(one)) for one in _list(tree["percents"])),
+            percent=None if percent is None else float(str(percent)),
+            bound_ms=None if bound is None else float(str(bound)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +229,7 @@ class Measurement:
             "sweep": self.sweep,
             "round": self.round,
             "stage": self.stage.value,
-            "place": order.place,
-            "turn": order.turn,
-            "candidate": order.candidate,
-            "step": {"shape": order.step.shape.value, "text": order.step.text, "process": order.step.process},
-            "asked_seconds": repr(float(order.seconds)),
-            "seed": order.seed,
+            **order.to_json(),
             "verdict": self.verdict.value,
             "reasons": list(self.reasons),
             "started_at": format_instant(self.started_at),
@@ -185,25 +254,14 @@ class Measurement:
     @classmethod
     def from_json(cls, tree: Mapping[str, Json]) -> Measurement:
         """Of what `to_json` made. Raises KeyError, TypeError or ValueError for anything else."""
-        step = _object(tree["step"])
-        order = BlockOrder(
-            place=_int(tree["place"]),
-            turn=_int(tree["turn"]),
-            candidate=str(tree["candidate"]),
-            step=Step(Shape(str(step["shape"])), str(step["text"]), str(step["process"])),
-            seconds=float(str(tree["asked_seconds"])),
-            seed=_int(tree["seed"]),
-        )
-        reasons, steal = tree["reasons"], tree["steal_ppm"]
-        if not isinstance(reasons, list):
-            raise TypeError("reasons is not a list")
+        steal = tree["steal_ppm"]
         return cls(
             sweep=_int(tree["sweep"]),
             round=_int(tree["round"]),
             stage=Stage(str(tree["stage"])),
-            order=order,
+            order=BlockOrder.from_json(tree),
             verdict=Verdict(str(tree["verdict"])),
-            reasons=tuple(str(reason) for reason in reasons),
+            reasons=tuple(str(reason) for reason in _list(tree["reasons"])),
             started_at=parse_instant(str(tree["started_at"])),
             finished_at=parse_instant(str(tree["finished_at"])),
             seconds=float(str(tree["seconds"])),
@@ -248,11 +306,32 @@ class RoundResult:
             "fingerprint": self.fingerprint.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Json]) -> RoundResult:
+        failed = [_object(one) for one in _list(tree["failed"])]
+        return cls(
+            tuple(Measurement.from_json(_object(one)) for one in _list(tree["measurements"])),
+            tuple(CandidateFailure(str(one["candidate"]), str(one["reason"]), str(one["log"])) for one in failed),
+            Fingerprint.from_json(tree["fingerprint"]),
+        )
+
 
 def _object(tree: Json) -> Mapping[str, Json]:
     if not isinstance(tree, Mapping):
         raise TypeError(f"{str(tree)[:60]!r} is not an object")
     return tree
+
+
+def _list(tree: Json) -> list[Json]:
+    if not isinstance(tree, list):
+        raise TypeError(f"{str(tree)[:60]!r} is not a list")
+    return tree
+
+
+def _flag(value: Json) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:60]!r} is not true or false")
+    return value
 
 
 def _int(value: Json) -> int:
