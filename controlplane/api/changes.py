@@ -17,6 +17,7 @@ from controlplane.api.security import Caller, Rooms, token_of
 from controlplane.domain.access import Principal
 from controlplane.domain.artifacts import FileEntry
 from controlplane.domain.changes import ACTIVE, ChangeState, ReviewState
+from controlplane.domain.evidence import Evidence
 from controlplane.errors import AccessDenied, InvalidInput
 from controlplane.services.change_views import ChangeView
 from controlplane.services.planning import Proposal
@@ -163,6 +164,13 @@ def _proposal(body: types.NewChange, rooms: Services) -> Proposal:
     )
 
 
+def _evidence(evidence: Evidence | None) -> types.Evidence | None:
+    if evidence is None:
+        return None
+    findings = tuple(asdict(finding) for finding in evidence.findings)
+    return wire.of(types.Evidence, evidence, figures=evidence.to_json()["figures"], findings=findings)
+
+
 def _change(view: ChangeView) -> types.Change:
     plan = wire.of(
         types.Plan,
@@ -172,6 +180,7 @@ def _change(view: ChangeView) -> types.Change:
         config=view.plan.desired.config,
         beside=tuple(wire.of(types.File, entry) for entry in view.plan.desired.beside.files),
         policy=view.plan.clauses,
+        evidence=_evidence(view.plan.evidence),
     )
     return wire.of(
         types.Change,

@@ -32,6 +32,14 @@ _CLAUSES = (
         ",seconds=10,most_seconds=60,inconclusive=pause|undo|accept",
     ),
     click.option(
+        "--evidence",
+        multiple=True,
+        metavar="MODELS[:CLAUSE=VALUE,…]",
+        help="Ask changes of these models (* and ? stand for anything) for a trial of a sweep, or replace what is asked of "
+        "them; where wanted, with max_age_days=30,fingerprint=same|any,inconclusive=block|accept. "
+        "Rollbacks, reconciling and break-glass are exempt.",
+    ),
+    click.option(
         "--freeze",
         multiple=True,
         metavar="NAME=START/END",
@@ -115,6 +123,7 @@ def remove(session: Session, name: str) -> None:
 @click.option("--unfreeze", multiple=True, metavar="NAME", help="Remove that freeze window.")
 @click.option("--no-freeze", is_flag=True, help="Remove all freeze windows that were there.")
 @click.option("--no-latency-gate", multiple=True, metavar="NAME", help="Remove that latency gate.")
+@click.option("--no-evidence", multiple=True, metavar="MODELS", help="Ask no more evidence of these models.")
 @click.option("--if-number", type=int, help="Only while the policy still has this number.")
 @pass_session
 def policy(
@@ -125,19 +134,22 @@ def policy(
     unfreeze: tuple[str, ...],
     no_freeze: bool,
     no_latency_gate: tuple[str, ...],
+    no_evidence: tuple[str, ...],
     if_number: int | None,
     **clauses: Any,
 ) -> None:
-    """Show the policy of environment NAME, or replace the clauses that are given. Freeze windows and latency gates that are
-    not named stay."""
+    """Show the policy of environment NAME, or replace the clauses that are given. Freeze windows, latency gates and evidence that
+    are not named stay."""
     changes = _clauses(clauses)
-    windows, gates = "freeze_windows" in changes, "latency_gates" in changes
-    if unfreeze or no_freeze or windows or no_latency_gate or gates:
+    windows, gates, asked = "freeze_windows" in changes, "latency_gates" in changes, "evidence" in changes
+    if unfreeze or no_freeze or windows or no_latency_gate or gates or no_evidence or asked:
         before = session.client.environments.get(name)
         if unfreeze or no_freeze or windows:
             changes["freeze_windows"] = _windows(before, changes.get("freeze_windows", []), unfreeze, clear=no_freeze)
         if no_latency_gate or gates:
             changes["latency_gates"] = _gates(before, changes.get("latency_gates", []), no_latency_gate)
+        if no_evidence or asked:
+            changes["evidence"] = _evidence(before, changes.get("evidence", []), no_evidence)
         # What was not named is written anew: nobody may have changed it meanwhile.
         if_number = before.policy_number if if_number is None else if_number
     if changes:
@@ -157,13 +169,15 @@ def _page(env: Environment) -> None:
             ("policy", f"number {env.policy_number}"),
         ]
     )
-    windows, gates = env.policy["freeze_windows"], env.policy["latency_gates"]
+    windows, gates, evidence = (env.policy[name] for name in ("freeze_windows", "latency_gates", "evidence"))
     assert isinstance(windows, list)
     assert isinstance(gates, list)
-    listed = ("freeze_windows", "latency_gates")
+    assert isinstance(evidence, list)
+    listed = ("freeze_windows", "latency_gates", "evidence")
     facts(
         [(f"  {clause}", _clause(value)) for clause, value in env.policy.items() if clause not in listed]
         + [("  latency", _gate(gate)) for gate in gates]
+        + [("  evidence", _asked(clause)) for clause in evidence]
         + [("  freeze", f"{w['name']}: {when(w['starts_at'])} to {when(w['ends_at'])}") for w in windows]
     )
 
@@ -174,6 +188,11 @@ def _gate(gate: JsonObject) -> str:
     return f"{gate['name']}: {gate['models']} {asked}, {times}"
 
 
+def _asked(clause: JsonObject) -> str:
+    where = {"same": "servers of the same class", "any": "any machine"}.get(str(clause["fingerprint"]), "")
+    return f"{clause['models']}: at most {clause['max_age_days']} days old, of {where}, inconclusive: {clause['inconclusive']}"
+
+
 def _clause(value: object) -> object:
     return "none" if value == [] else value
 
@@ -182,6 +201,7 @@ def _clauses(given: dict[str, Any]) -> JsonObject:
     """Only what was given: the rest keeps what it is."""
     windows: list[object] = [_window(text) for text in given.pop("freeze")]
     gates: list[object] = list(given.pop("latency_gate"))
+    evidence: list[object] = list(given.pop("evidence"))
     found: JsonObject = {}
     for name, value in given.items():
         if value is None:
@@ -191,6 +211,8 @@ def _clauses(given: dict[str, Any]) -> JsonObject:
         found["freeze_windows"] = windows
     if gates:
         found["latency_gates"] = gates
+    if evidence:
+        found["evidence"] = evidence
     return found
 
 
@@ -208,6 +230,22 @@ def _gates(before: Environment, added: object, removed: tuple[str, ...]) -> list
             )
     gone = {*removed, *(text.partition("=")[0].strip() for text in new)}
     return [*(gate for gate in had if gate["name"] not in gone), *new]
+
+
+def _evidence(before: Environment, added: object, removed: tuple[str, ...]) -> list[object]:
+    """Those that were there, without the removed ones, and the added ones, which are text: the API reads it."""
+    had, new = before.policy["evidence"], added
+    assert isinstance(had, list)
+    assert isinstance(new, list)
+    patterns = [clause["models"] for clause in had]
+    for pattern in removed:
+        if pattern not in patterns:
+            raise click.BadParameter(
+                f"no evidence is asked of {pattern!r} in {before.name!r}, only of: {', '.join(patterns) or 'nothing'}",
+                param_hint="--no-evidence",
+            )
+    gone = {*removed, *(text.partition(":")[0].strip() for text in new)}
+    return [*(clause for clause in had if clause["models"] not in gone), *new]
 
 
 def _windows(before: Environment, added: object, removed: tuple[str, ...], *, clear: bool) -> list[object]:

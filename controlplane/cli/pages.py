@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from clients.control.types import Change, Difference, JournalEntry, JsonObject, LatencyMeasurement, Plan
+from clients.control.types import Change, Difference, Evidence, JournalEntry, JsonObject, LatencyMeasurement, Plan
 from controlplane.cli.output import coloured, facts, heading, table, text, when
 
 RELOAD_WORDS = {
@@ -85,6 +85,9 @@ def change_page(change: Change) -> None:
         click.echo("  no difference to the base")
     for note in plan.notes:
         click.echo(f"  note: {note}")
+    if plan.evidence is not None:
+        heading(f"evidence: trial {plan.evidence.sweep}.{plan.evidence.trial}")
+        _evidence(plan.evidence)
     if plan.gates:
         heading("gates")
         table(("GATE", "OUTCOME", "SEEN"), [(gate.name, gate.outcome, gate.message) for gate in plan.gates])
@@ -101,6 +104,28 @@ def change_page(change: Change) -> None:
     if change.proofs:
         heading("shown")
         proofs(change.proofs)
+
+
+def _evidence(evidence: Evidence) -> None:
+    """What it is of, and the numbers; the digests are for who compares."""
+    facts(
+        [
+            ("measured", when(evidence.measured_at)),
+            ("digest", evidence.digest),
+            ("of", f"version {evidence.version}, artifact {evidence.artifact}"),
+            ("config", evidence.config),
+            ("sweep's rows", evidence.rows),
+            *((name, _interval(ends)) for name, ends in evidence.figures.items()),
+            *((f"objective {one['objective']}", f"{one['met']}: {one['reason']}") for one in evidence.findings),
+        ]
+    )
+    click.echo(f"  more: tritonctl sweep show {evidence.sweep}.{evidence.trial}")
+
+
+def _interval(ends: object) -> str:
+    assert isinstance(ends, list)
+    value, low, high = (f"{float(end):.4g}" for end in ends)
+    return f"{value} ({low} to {high})"
 
 
 def destination(change: Change) -> str | None:

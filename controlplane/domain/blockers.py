@@ -9,6 +9,9 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
 from controlplane.domain.ensembles import Clash, Neighbour, conflicts
 from controlplane.domain.environments import UNOBSERVED, Deployment
+from controlplane.domain.evidence import EvidenceNow, EvidenceOutcome, judge
+from controlplane.domain.evidence_clauses import ACCEPT, EVIDENCE, asked_of
+from controlplane.domain.evidence_clauses import tightened as more_evidence
 from controlplane.domain.latency_gates import LATER, tightened
 from controlplane.domain.policies import Policy, stricter
 from controlplane.domain.times import format_instant
@@ -57,6 +60,8 @@ class Situation:
     now: datetime
     neighbours: tuple[Neighbour, ...] = ()
     """The other models of the environment; none where nothing is open to be applied."""
+    evidence: EvidenceNow | None = None
+    """None where no policy asks the model for evidence, and where nothing is open to be applied."""
 
 
 def blockers(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> tuple[Blocker, ...]:
@@ -160,7 +165,10 @@ def _back(request: ChangeRequest, clash: Clash, to: str = "") -> str:
 def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], at: Situation) -> list[Blocker]:
     found = []
     new_gates = sorted(set(at.live.gates) - {gate.name for gate in plan.gates})
-    tighter = tightened(at.live.latency_gates, at.bound.latency_gates, request.model)
+    tighter = (
+        *tightened(at.live.latency_gates, at.bound.latency_gates, request.model),
+        *more_evidence(at.live.evidence, at.bound.evidence, request.model),
+    )
     if (new_gates or tighter) and request.kind is ChangeKind.CHANGE:
         words = "; ".join((*stricter(at.live, at.bound), *tighter))
         found.append(
@@ -190,6 +198,18 @@ def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
     found += [
         Blocker("gate", f"gate {gate.name} {gate.outcome}: {gate.message}")
         for gate in plan.gates
-        if gate.outcome not in ("passed", LATER)
+        if gate.outcome not in ("passed", LATER) and gate.name != EVIDENCE
     ]
-    return found
+    return [*found, *_evidence(request, plan, at)]
+
+
+def _evidence(request: ChangeRequest, plan: Plan, at: Situation) -> list[Blocker]:
+    """Judged by what is there now: objectives, age and rows may have changed since it was planned."""
+    clause = asked_of(request.model, (*at.live.evidence, *at.bound.evidence))
+    if clause is None or at.evidence is None or all(gate.name != EVIDENCE for gate in plan.gates):
+        return []  # where the live policy alone asks for it, the plan is to be made anew
+    warm = at.bound.keep_warm
+    outcome, reason = judge(plan.evidence, plan.desired, clause, at.evidence, warm=warm)
+    if outcome is EvidenceOutcome.PASSED or (outcome is EvidenceOutcome.INCONCLUSIVE and clause.inconclusive == ACCEPT):
+        return []
+    return [Blocker("gate", f"gate {EVIDENCE} {outcome}: {reason}")]

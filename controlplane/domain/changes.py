@@ -8,6 +8,7 @@ from functools import cached_property
 
 from controlplane.domain.canonical import Json, JsonObject, digest
 from controlplane.domain.environments import Direction, RevisionContent
+from controlplane.domain.evidence import Evidence
 from controlplane.errors import TransitionIllegal
 
 
@@ -101,6 +102,7 @@ class Plan:
     made_at: datetime
     acknowledged: tuple[str, ...] = ()
     """Codes of blockers that the author knows of: the approvers see them, and the digest covers them."""
+    evidence: Evidence | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -115,7 +117,7 @@ class Plan:
                 "desired": self.desired.digest,
                 "reload_class": self.reload_class,
                 "gates": gates,
-                "evidence": [],
+                "evidence": [] if self.evidence is None else [self.evidence.digest],
                 "policy": self.clauses,
                 "acknowledged": list(self.acknowledged),
             }

@@ -151,6 +151,22 @@ def _impacts(
         yield ReloadClass.IN_PLACE, f"only {', '.join(fields)} changes: what serves goes on serving"
 
 
+def content_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChange, ...]:
+    """Versions first, then the files beside the config, then its fields; a config that comes or goes is one difference."""
+    before, after = ({ref.number: ref.artifact for ref in side.versions} for side in (old, new))
+    found = [
+        FieldChange(f"versions[{number}]", before.get(number), after.get(number))
+        for number in sorted({*before, *after})
+        if before.get(number) != after.get(number)
+    ]
+    found += beside_diff(old, new)
+    if old.config is not None and new.config is not None:
+        return (*found, *diff(old.config, new.config))
+    if old.config != new.config:
+        found.append(FieldChange("config", old.config, new.config))
+    return tuple(found)
+
+
 def beside_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChange, ...]:
     """The files beside the config, by path; old and new are digests."""
     before, after = ({entry.path: entry.sha256 for entry in side.beside.files} for side in (old, new))

@@ -7,6 +7,7 @@ from typing import Any
 
 from controlplane.domain.access import Role
 from controlplane.domain.canonical import Json, JsonObject
+from controlplane.domain.evidence_clauses import EvidenceClause, clauses_from_json
 from controlplane.domain.latency_gates import LatencyGate, gates_from_json
 from controlplane.domain.times import format_instant
 from controlplane.errors import PolicyInvalid
@@ -47,6 +48,7 @@ class Policy:
     break_glass: bool = True
     keep_revisions: int = 20
     latency_gates: tuple[LatencyGate, ...] = ()
+    evidence: tuple[EvidenceClause, ...] = ()
     freeze_windows: tuple[FreezeWindow, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,6 +98,7 @@ class Policy:
             "break_glass": self.break_glass,
             "keep_revisions": self.keep_revisions,
             "latency_gates": [gate.to_json() for gate in self.latency_gates],
+            "evidence": [clause.to_json() for clause in self.evidence],
             "freeze_windows": [window.to_json() for window in self.freeze_windows],
         }
 
@@ -138,6 +141,8 @@ def _clause(name: str, value: Json, default: object) -> object:
             return value
     elif name == "latency_gates":
         return gates_from_json(value)
+    elif name == "evidence":
+        return clauses_from_json(value)
     elif name == "freeze_windows":
         if isinstance(value, list):
             return tuple(_window(item) for item in value)

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from controlplane.domain.access import Principal
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.blockers import Situation
+from controlplane.domain.canonical import Json
 from controlplane.domain.changes import ChangeRequest, ChangeState, Plan
 from controlplane.services.change_refusals import subjects
 from controlplane.services.change_views import asides, situation
+from controlplane.services.evidence import evidence_gate
 from controlplane.services.planning import Draft, Proposal
 from controlplane.storage.neighbours import neighbours
 from controlplane.storage.unit_of_work import UnitOfWork
@@ -40,10 +42,17 @@ def ask(
         )
     )
     around = neighbours(unit.session, environment, model)
-    plan = draft.plan(request.id, 1, principal.name, now, asides(unit, draft, policy, request, around=around, now=now))
+    plan = draft.plan(
+        request.id,
+        1,
+        principal.name,
+        now,
+        asides=asides(unit, draft, policy, request, around=around, now=now),
+        gates=evidence_gate(unit, draft, environment, model, now),
+    )
     unit.changes.add_plan(plan)
     unit.catalog.keep_beside(model, plan.desired.beside)
-    details = {
+    details: dict[str, Json] = {
         "plan": plan.digest,
         "kind": draft.kind.value,
         "base": plan.base_digest,
@@ -51,6 +60,8 @@ def ask(
         "reload_class": plan.reload_class,
         "reason": proposal.reason,
     }
+    if plan.evidence is not None:
+        details["evidence"] = plan.evidence.recorded()
     unit.audit.append(AuditFact(principal.actor, Action.CHANGE_PROPOSED, subjects(request), details))
     if proposal.adopted_from:
         described = {"source": proposal.adopted_from, "content": plan.desired.digest}

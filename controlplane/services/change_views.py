@@ -19,10 +19,12 @@ from controlplane.domain.changes import (
 )
 from controlplane.domain.ensembles import Neighbour, conflicts
 from controlplane.domain.environments import Direction
+from controlplane.domain.evidence_clauses import asked_of
 from controlplane.domain.latency_gates import LatencyMeasurement
 from controlplane.domain.policies import Policy
 from controlplane.domain.times import format_instant
 from controlplane.services.deployments import base_content
+from controlplane.services.evidence import evidence_now, exempt
 from controlplane.services.planning import Draft
 from controlplane.storage.lineage import rollback_target
 from controlplane.storage.neighbours import neighbours
@@ -112,6 +114,8 @@ def situation(
         around = neighbours(unit.session, request.environment, request.model)
     deployment = unit.environments.deployment(request.environment, request.model)
     assert deployment is not None
+    bound, live = Policy.from_json(plan.clauses), unit.environments.get(request.environment).policy
+    asked = asked_of(request.model, (*live.evidence, *bound.evidence)) is not None
     voters = {
         p.name: Voter(p.name, p.active, p.kind is PrincipalKind.PERSON, frozenset(role.value for role in p.roles))
         for p in unit.access.principals()
@@ -119,12 +123,15 @@ def situation(
     return Situation(
         deployment=deployment,
         base_digest=base_content(unit, deployment).digest,
-        bound=Policy.from_json(plan.clauses),
-        live=unit.environments.get(request.environment).policy,
+        bound=bound,
+        live=live,
         voters=voters,
         rolled_back=unit.changes.rolled_back_digests(request.environment, request.model),
         now=now,
         neighbours=around or (),
+        evidence=evidence_now(unit, request.environment, request.model, plan.evidence, now)
+        if asked and request.state is ChangeState.OPEN and request.kind is ChangeKind.CHANGE
+        else None,
     )
 
 
@@ -140,7 +147,7 @@ def asides(
     """What whoever proposes should know besides the plan: who else wishes the same, that a freeze does not hold a
     rollback, and what going back means for ensembles. `around` are the model's neighbours."""
     wish = (draft.kind, draft.base_revision, draft.desired.digest)
-    found = []
+    found = [*exempt(policy, draft.kind, request.model)]
     for other in unit.changes.list(environment=request.environment, model=request.model, state=ChangeState.OPEN):
         if other.id == request.id:
             continue

@@ -22,6 +22,7 @@ from controlplane.services.change_refusals import Refusals, blocked, in_force, o
 from controlplane.services.change_requests import ask
 from controlplane.services.change_views import ChangeView, asides, asked, situation, started, view
 from controlplane.services.deployments import ACCEPT, RESTART
+from controlplane.services.evidence import evidence_gate
 from controlplane.services.planning import Planner, Proposal
 from controlplane.services.ports import Clock
 from controlplane.storage.neighbours import neighbours
@@ -109,10 +110,14 @@ class ChangeService:
             )
             around = neighbours(unit.session, request.environment, request.model)
             notes = asides(unit, draft, policy, request, around=around, now=now)
-            new = draft.plan(change, number, principal.name, now, notes)
+            gates = evidence_gate(unit, draft, request.environment, request.model, now)
+            new = draft.plan(change, number, principal.name, now, asides=notes, gates=gates)
             unit.changes.add_plan(new)
             unit.catalog.keep_beside(request.model, new.desired.beside)
-            self._audit(unit, principal, Action.CHANGE_REPLANNED, request, {"plan": new.digest, "number": number})
+            details: dict[str, Json] = {"plan": new.digest, "number": number}
+            if new.evidence is not None:
+                details["evidence"] = new.evidence.recorded()
+            self._audit(unit, principal, Action.CHANGE_REPLANNED, request, details)
             return self._view(unit, unit.changes.get(change))
 
     def rollback(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from controlplane.domain.access import Permission, Principal
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Signature
-from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, diff, impact
+from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, content_diff, diff, impact
 from controlplane.domain.config_findings import Finding
 from controlplane.domain.config_intent import Generated, GenerateRequest
 from controlplane.domain.config_lint import lint, refuse
@@ -18,7 +18,7 @@ from controlplane.errors import InvalidInput, NotFound
 from controlplane.services.access import AccessService
 from controlplane.services.deployments import base_content
 from controlplane.services.hardware import Hardware, of_host, of_server
-from controlplane.services.planning import content_diff, edited, existing_servers
+from controlplane.services.planning import edited, existing_servers
 from controlplane.services.ports import ConfigCodec, GoldenReader
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 

@@ -10,10 +10,11 @@ from controlplane.domain.blockers import ROLLED_BACK
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Version
 from controlplane.domain.changes import ChangeKind, ChangeRequest, GateResult, Plan
-from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, beside_diff, diff, impact
+from controlplane.domain.config_diff import FieldChange, Impact, ReloadClass, content_diff, impact
 from controlplane.domain.config_findings import Finding, Severity
 from controlplane.domain.config_lint import lint, refuse
 from controlplane.domain.environments import NOTHING, Deployment, RevisionContent, ServerSpec, VersionRef
+from controlplane.domain.evidence import Evidence
 from controlplane.domain.objectives import check_text
 from controlplane.domain.policies import Policy
 from controlplane.domain.servers import HostFacts
@@ -55,6 +56,7 @@ class Proposal:
     rollback: bool = False
     revision: int | None = None
     adopted_from: str = ""
+    evidence: Evidence | None = None
 
     def is_of(self, request: ChangeRequest) -> bool:
         """Whether it can be an edit of that request: an edit cannot make a change another."""
@@ -81,9 +83,19 @@ class Draft:
     gates: tuple[GateResult, ...]
     notes: tuple[str, ...]
     acknowledged: tuple[str, ...] = ()
+    evidence: Evidence | None = None
 
-    def plan(self, change: int, number: int, made_by: str, now: datetime, asides: tuple[str, ...] = ()) -> Plan:
-        """`asides` are what is to be known besides, and no part of what is approved."""
+    def plan(
+        self,
+        change: int,
+        number: int,
+        made_by: str,
+        now: datetime,
+        *,
+        asides: tuple[str, ...] = (),
+        gates: tuple[GateResult, ...] = (),
+    ) -> Plan:
+        """`asides` are what is to be known besides, and no part of what is approved; `gates` those of now, beside the draft's."""
         return Plan(
             change=change,
             number=number,
@@ -95,11 +107,12 @@ class Draft:
             reload_class=self.impact.reload_class.value,
             clauses=self.policy.clauses(),
             diff=tuple({"path": c.path, "old": c.old, "new": c.new} for c in self.diff),
-            gates=self.gates,
+            gates=(*self.gates, *gates),
             notes=(*self.notes, *asides),
             made_by=made_by,
             made_at=now,
             acknowledged=self.acknowledged,
+            evidence=self.evidence,
         )
 
 
@@ -155,7 +168,7 @@ class Planner:
                 hint=f"tritonctl deployment show {wish.model} --env {wish.environment}",
             )
         draft = self._finish(ChangeKind.CHANGE, wish.reason, base, desired, notes)
-        return replace(draft, acknowledged=tuple(sorted(set(wish.acknowledge))))
+        return replace(draft, acknowledged=tuple(sorted(set(wish.acknowledge))), evidence=wish.evidence)
 
     def again(self, request: ChangeRequest, plan: Plan, edits: Proposal | None) -> Draft:
         """The plan of the same request on the current base: with edits as if it were asked anew, else the same content."""
@@ -164,7 +177,8 @@ class Planner:
         reason = edits.reason if edits is not None else request.reason
         base = self._read(Proposal(request.environment, request.model, reason))
         desired = base.content if request.kind is ChangeKind.RECONCILE else plan.desired
-        return replace(self._finish(request.kind, reason, base, desired, ()), acknowledged=plan.acknowledged)
+        draft = self._finish(request.kind, reason, base, desired, ())
+        return replace(draft, acknowledged=plan.acknowledged, evidence=plan.evidence)
 
     def _read(self, wish: Proposal) -> _Base:
         with self._storage.read() as unit:
@@ -336,22 +350,6 @@ def edited(
     for path in unsets:
         config = codec.unset(config, path)
     return config
-
-
-def content_diff(old: RevisionContent, new: RevisionContent) -> tuple[FieldChange, ...]:
-    """Versions first, then the files beside the config, then its fields; a config that comes or goes is one difference."""
-    before, after = ({ref.number: ref.artifact for ref in side.versions} for side in (old, new))
-    found = [
-        FieldChange(f"versions[{number}]", before.get(number), after.get(number))
-        for number in sorted({*before, *after})
-        if before.get(number) != after.get(number)
-    ]
-    found += beside_diff(old, new)
-    if old.config is not None and new.config is not None:
-        return (*found, *diff(old.config, new.config))
-    if old.config != new.config:
-        found.append(FieldChange("config", old.config, new.config))
-    return tuple(found)
 
 
 def _size(count: int) -> str:

@@ -22,6 +22,7 @@ from controlplane.domain.changes import (
 )
 from controlplane.domain.converge import Effect
 from controlplane.domain.environments import Direction, RevisionContent
+from controlplane.domain.evidence import Evidence
 from controlplane.errors import Conflict, ControlPlaneError, LoadFailed, LoadUnknown, NotFound
 from controlplane.storage.environments import RevisionRow
 from controlplane.storage.types import Base, CanonicalJson, UtcDateTime
@@ -71,6 +72,7 @@ class PlanRow(Base):
     made_by: Mapped[str] = mapped_column(String(100))
     made_at: Mapped[datetime] = mapped_column(UtcDateTime)
     acknowledged: Mapped[list[str]] = mapped_column(CanonicalJson, server_default="[]")
+    evidence: Mapped[JsonObject | None] = mapped_column(CanonicalJson)
 
 
 class ApprovalRow(Base):
@@ -214,6 +216,7 @@ class ChangeStore:
                 made_by=plan.made_by,
                 made_at=plan.made_at,
                 acknowledged=list(plan.acknowledged),
+                evidence=None if plan.evidence is None else plan.evidence.to_json(),
             )
         )
         self._session.flush()
@@ -375,6 +378,7 @@ def _plan(row: PlanRow) -> Plan:
         made_by=row.made_by,
         made_at=row.made_at,
         acknowledged=tuple(row.acknowledged),
+        evidence=None if row.evidence is None else Evidence.from_json(row.evidence),
     )
 
 

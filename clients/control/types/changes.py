@@ -77,6 +77,27 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """The trial of a sweep that a change rests on. `config` and `objectives` are digests, `rows` the sweep's evidence digest.
+    `figures` have the value and both ends of the interval, as text; `findings` say what was measured of each hard objective.
+    `fingerprint` is null where the trial was measured in more than one class of environment."""
+
+    digest: str
+    sweep: int
+    trial: int
+    candidate: str
+    version: int
+    artifact: str
+    config: str
+    objectives: str
+    rows: str
+    fingerprint: JsonObject | None
+    measured_at: str
+    figures: JsonObject
+    findings: tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     number: int
     digest: str
@@ -93,6 +114,7 @@ class Plan:
     notes: tuple[str, ...]
     made_by: str
     made_at: str
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
