@@ -1,0 +1,304 @@
+# One block: a load on one candidate, and the row that it leaves.
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.inference import InferenceClient, InferenceError
+from clients.load import histogram
+from clients.load.ladders import bounds, loads
+from clients.load.measure import Limits, Load, Target, measure
+from clients.load.measure import Measurement as Measured
+from clients.load.outcomes import ANSWERED, DUE, SENT, STATUS, succeeded
+from clients.load.processes import Records, SenderPool
+from clients.load.schedule import Curve, Process
+from clients.load.server import Shares, statistics
+from clients.load.statistics import fewest
+from clients.load.traffic import Traffic
+from controlplane.bench.crossing import Crossing, Where, crossing
+from controlplane.bench.fingerprint import ProcessorTime, stolen_ppm
+from controlplane.domain.sweep_rounds import BlockOrder, Measurement, RoundOrder, Step, Verdict
+from controlplane.domain.sweep_spec import Shape
+from controlplane.errors import InvalidInput
+
+LOWEST, HIGHEST = 0.2, 1.8
+"""Shares of the rate around which is looked, between which a rate rises that nobody gave the ends of."""
+_WARM_UP = 0.1
+"""Of a block that is long enough; candidates were warmed up when they were loaded."""
+_LATE = 0.001
+_TIMEOUT_SECONDS = 30.0
+_BEHIND_SECONDS = 2.0
+_LOST_SECONDS = 0.1
+_LOST_REPORTS = 2
+"""A quarter of a second each: a single stall of the machine does not end a block."""
+_SHARED = ("succeeded", "failed", "inferences", "executions", "total_ns", "queue_ns", "input_ns", "infer_ns", "output_ns",
+           "cache_hits")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A candidate as it is loaded. `around` is the rate around which one is looked for that nobody gave the ends of."""
+
+    name: str
+    version: int
+    target: Target
+    traffic: Traffic
+    around: float
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What of the load generator's is the same for all blocks; `ceiling` is the client's, in calls a second, with so many in
+    flight."""
+
+    client: InferenceClient
+    pool: SenderPool
+    ceiling: Callable[[int], float]
+    fingerprint: str
+    go_on: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A block's row, and the rate around which the next one that rises is to look."""
+
+    measurement: Measurement
+    around: float
+
+
+def not_measured(order: RoundOrder, block: BlockOrder, reason: str, *, fingerprint: str) -> Measurement:
+    now = datetime.now(UTC)
+    return Measurement(
+        order.sweep,
+        order.number,
+        order.stage,
+        block,
+        Verdict.NOT_MEASURED,
+        (reason,),
+        started_at=now,
+        finished_at=now,
+        fingerprint=fingerprint,
+    )
+
+
+def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Taken:
+    """Raises LoadInputError and InvalidInput for a step that cannot be sent, LoadFailed of the load generator when its own process
+    died, InferenceError where the server does not tell its statistics, and what `aim.go_on` raises."""
+    load, rising = _load(block.step, block.seconds, subject.around)
+    if rising is not None and (order.bound_ms is None or order.percent is None):
+        raise InvalidInput(
+            "a rate is looked for at which no latency is to hold", hint="give the model an objective such as p99"
+        )
+    ceiling = math.inf if rising is not None else aim.ceiling(load.concurrency or math.ceil(_highest(load) / 50))
+    started_at, clock = datetime.now(UTC), ProcessorTime.now()
+    before = statistics(aim.client, subject.name, version=subject.version)
+    measured = measure(
+        subject.target,
+        subject.traffic,
+        load,
+        _limits(order, block, load, rising=rising is not None),
+        seed=block.seed,
+        ceiling=ceiling,
+        progress=_watch(order, load, aim.go_on, rising=rising is not None),
+        pool=aim.pool,
+    )
+    shares = _asked(aim.client, subject, before)
+    row = _row(order, block, measured, shares)
+    row = replace(
+        row,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        steal_ppm=stolen_ppm(clock, ProcessorTime.now()),
+        fingerprint=aim.fingerprint,
+    )
+    if rising is None:
+        return Taken(replace(row, figures=figures(order, measured)), subject.around)
+    assert order.bound_ms is not None
+    assert order.percent is not None
+    found, limited, said = _risen(measured, rising, block.seconds, order.bound_ms / 1000, 1 - order.percent / 100)
+    verdict = Verdict.CLIENT_LIMITED if limited and row.verdict is Verdict.VALID else row.verdict
+    row = replace(row, verdict=verdict, reasons=(*row.reasons, *said))
+    if found.rate is not None:
+        row = replace(row, figures={"sustainable_rate": found.rate})
+    return Taken(row, subject.around if block.step.text else _next(found, rising, subject.around))
+
+
+def figures(order: RoundOrder, measured: Measured) -> dict[str, float]:
+    """By the names of objectives. A call that failed is beyond any latency, so that a percentile of which too many failed is
+    left out, as is one of too few calls."""
+    found = {}
+    if measured.completed >= 2:
+        found["throughput"] = measured.rate.value
+    window = measured.window
+    waited = np.where(window[:, STATUS] == 0, (window[:, ANSWERED] - window[:, DUE]) / 1e6, np.inf)
+    waited.sort()
+    for percent in order.percents:
+        if len(waited) < fewest(percent):
+            continue
+        value = float(waited[max(0, math.ceil(percent / 100 * len(waited)) - 1)])
+        if math.isfinite(value):
+            found[f"latency_ms p{percent:g}"] = value
+    return found
+
+
+def _load(step: Step, seconds: float, around: float) -> tuple[Load, tuple[float, float] | None]:
+    """And between which rates it rises, where a rate is looked for."""
+    process: Process = "even" if step.process == "even" else "poisson"
+    if step.shape is Shape.FIND_RATE:
+        low, high = bounds(step.text) if step.text else (LOWEST * around, HIGHEST * around)
+        curve = Curve.ramp(low, high, seconds)
+        return Load(curve=curve, process=process, most=_places(curve, seconds)), (low, high)
+    text: Mapping[str, str | None] = {
+        shape.value: step.text if shape is step.shape else None
+        for shape in (Shape.CONCURRENCY, Shape.RATE, Shape.BURSTS, Shape.RAMP, Shape.CURVE)
+    }
+    file = Path(step.text) if step.shape is Shape.TRACE else None
+    found = loads(
+        concurrency=text["concurrency"],
+        rate=text["rate"],
+        bursts=text["bursts"],
+        ramp=text["ramp"],
+        curve=text["curve"],
+        trace_file=file,
+        process=process,
+    )
+    if len(found) != 1:
+        raise InvalidInput(f"{step.label} is {len(found)} steps", hint="a block is one of them")
+    load = found[0][1]
+    return (load if load.curve is None else replace(load, most=_places(load.curve, seconds))), None
+
+
+def _places(curve: Curve, seconds: float) -> int:
+    """Enough for all that is due: whoever waits for a place is not on the server."""
+    return math.ceil(curve.area(seconds + _WARM_UP)) + 1000
+
+
+def _highest(load: Load) -> float:
+    return max((piece.last for piece in load.curve.pieces), default=0.0) if load.curve is not None else 0.0
+
+
+def _limits(order: RoundOrder, block: BlockOrder, load: Load, *, rising: bool) -> Limits:
+    bound = (order.bound_ms or 0) / 1000
+    if rising:  # its calls are to be late at the end, and so is the client when the server takes all processors
+        return Limits(
+            seconds=block.seconds,
+            cap=block.seconds,
+            warm_up=0.0,
+            precision=math.inf,
+            watched=50.0,
+            errors=1.0,
+            lateness=math.inf,
+            timeout=_TIMEOUT_SECONDS,
+        )
+    return Limits(
+        seconds=block.seconds,
+        cap=block.seconds,
+        warm_up=min(_WARM_UP, block.seconds / 10),
+        precision=1.0 if load.steady else math.inf,
+        watched=order.percent or 50.0,
+        lateness=max(_LATE, bound / 10),
+        timeout=_TIMEOUT_SECONDS,
+    )
+
+
+def _watch(
+    order: RoundOrder, load: Load, go_on: Callable[[], None], *, rising: bool
+) -> Callable[[float, Records], bool]:
+    """Ends an open loop in which the server is behind for good: more calls would only tell the same, and harm it."""
+    bound = (order.bound_ms or 0) / 1000
+    much = max(3 * bound, bound + _LOST_SECONDS) if rising else _BEHIND_SECONDS + 2 * bound
+    reports, last = 0, time.monotonic()
+
+    def watch(_elapsed: float, records: Records) -> bool:
+        nonlocal reports, last
+        go_on()
+        if load.concurrency:
+            return True
+        now = time.monotonic()
+        if len(records):
+            last = now
+            waited = records[:, ANSWERED] - records[:, DUE]
+            behind = float(np.median(waited)) / 1e9 > much or bool(records[:, STATUS].all())
+        else:
+            behind = now - last > max(much, 1.0)
+        reports = reports + 1 if behind else 0
+        return reports < _LOST_REPORTS
+
+    return watch
+
+
+def _asked(client: InferenceClient, subject: Subject, before: Shares) -> Shares | None:
+    """None where the server went away meanwhile, or loaded the model anew."""
+    try:
+        after = statistics(client, subject.name, version=subject.version)
+    except InferenceError:
+        return None
+    return after - before if after.succeeded >= before.succeeded else None
+
+
+def _row(order: RoundOrder, block: BlockOrder, measured: Measured, shares: Shares | None) -> Measurement:
+    good = succeeded(measured.window)
+    now = datetime.now(UTC)
+    return Measurement(
+        order.sweep,
+        order.number,
+        order.stage,
+        block,
+        Verdict(measured.verdict),
+        measured.reasons,
+        started_at=now,
+        finished_at=now,
+        seconds=measured.seconds,
+        offered=measured.offered,
+        sent=measured.sent,
+        completed=measured.completed,
+        failed=sum(measured.failed.values()),
+        late=measured.late,
+        failure=next((f"{code}: {text}" for code, text in measured.failures.items()), ""),
+        histogram=histogram.encode(good[:, ANSWERED] - good[:, DUE]),
+        histogram_sent=histogram.encode(good[:, ANSWERED] - good[:, SENT]),
+        server={} if shares is None else {name: getattr(shares, name) for name in _SHARED},
+        batches={} if shares is None else dict(shares.batches),
+        transport=measured.transport,
+    )
+
+
+def _risen(
+    measured: Measured, between: tuple[float, float], seconds: float, bound: float, allowed: float
+) -> tuple[Crossing, bool, tuple[str, ...]]:
+    """The crossing, whether the client was late before it, and both in words."""
+    low, high = between
+    calls = measured.window[np.argsort(measured.window[:, DUE], kind="stable")]
+    slope = (high - low) / seconds
+    rates = np.asarray(low + slope * (calls[:, DUE] - measured.start) / 1e9, float)
+    late: NDArray[np.bool_] = (calls[:, STATUS] != 0) | (calls[:, ANSWERED] - calls[:, DUE] > bound * 1e9)
+    found = crossing(rates, late, allowed=allowed, slope=slope, bound=bound)
+    reached = float(rates[-1]) if len(rates) else low
+    said = f"the rate rose from {low:.4g}/s to {reached:.4g}/s"
+    if found.where is Where.BELOW:
+        said += f", and the bound of {1000 * bound:g} ms did not hold from the first on: look lower"
+    elif found.where is Where.ABOVE:
+        said += f", and the bound of {1000 * bound:g} ms held to the end: look higher"
+    own = calls[: found.place, SENT] - calls[: found.place, DUE]
+    late_by = float(np.quantile(own, 0.99)) / 1e9 if len(own) else 0.0
+    if late_by <= max(_LATE, bound / 4):
+        return found, False, (said,)
+    return found, True, (said, f"the client sent late before that: p99 {1e3 * late_by:.2f} ms")
+
+
+def _next(found: Crossing, between: tuple[float, float], around: float) -> float:
+    """Moved only where the crossing was missed, or near an end: blocks with the same slope are alike."""
+    low, high = between
+    if found.where is Where.BELOW:
+        return around / 3
+    if found.where is Where.ABOVE:
+        return around * 1.5
+    assert found.rate is not None
+    return around if 2 * low <= found.rate <= 0.8 * high else found.rate
