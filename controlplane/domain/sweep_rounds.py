@@ -293,17 +293,20 @@ class CandidateFailure:
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """One measurement for each ordered block, in that order, as far as it got; the bench's fingerprint, without steal."""
+    """One measurement for each ordered block, in that order, as far as it got; the bench's fingerprint, without steal. `also` are those of
+    other hosts of the same class that measured some of its turns."""
 
     measurements: tuple[Measurement, ...]
     failed: tuple[CandidateFailure, ...]
     fingerprint: Fingerprint
+    also: tuple[Fingerprint, ...] = ()
 
     def to_json(self) -> JsonObject:
         return {
             "measurements": [one.to_json() for one in self.measurements],
             "failed": [asdict(one) for one in self.failed],
             "fingerprint": self.fingerprint.to_json(),
+            "also": [one.to_json() for one in self.also],
         }
 
     @classmethod
@@ -313,6 +316,7 @@ class RoundResult:
             tuple(Measurement.from_json(_object(one)) for one in _list(tree["measurements"])),
             tuple(CandidateFailure(str(one["candidate"]), str(one["reason"]), str(one["log"])) for one in failed),
             Fingerprint.from_json(tree["fingerprint"]),
+            tuple(map(Fingerprint.from_json, _list(tree["also"]))),
         )
 
 

@@ -79,6 +79,7 @@ def test_a_result_comes_back_from_json_as_it_was() -> None:
         (MEASUREMENT, replace(MEASUREMENT, steal_ppm=None, verdict=Verdict.NOT_MEASURED)),
         (CandidateFailure(MODEL.candidate, "it ended", "the log"),),
         Fingerprint(None, Serving("2.51.0"), local=False, packages=(), control_plane="0.2.0", commit=None),
+        (Fingerprint(None, Serving("2.51.0"), local=False, packages=(), control_plane="0.2.0", commit="ab"),),
     )
     assert RoundResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
