@@ -62,6 +62,16 @@ class WebhookSettings(_Section):
     )
 
 
+class SweepSettings(_Section):
+    home: Path | None = Field(default=None, description="where the embedded bench lies; default: bench/ in the home")
+    memory_bytes: int | None = Field(
+        default=None, gt=0, description="what candidates on a bench may take together; default: half of the memory"
+    )
+    benches: tuple[str, ...] = Field(
+        default=(), description="addresses besides this host's own that sweeps may be measured on"
+    )
+
+
 class Settings(BaseSettings):
     """Read with `load_settings`. Frozen: nothing changes it after start."""
 
@@ -88,6 +98,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     inspection: InspectionSettings = InspectionSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    sweeps: SweepSettings = SweepSettings()
 
     @property
     def database_url(self) -> str:
@@ -108,6 +119,10 @@ class Settings(BaseSettings):
     @property
     def runtime_dir(self) -> Path:
         return self.home / "runtime"
+
+    @property
+    def bench_home(self) -> Path:
+        return self.sweeps.home or self.home / "bench"
 
     def server_home(self, name: str) -> Path:
         return self.home / "servers" / name

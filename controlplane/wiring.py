@@ -35,6 +35,8 @@ from controlplane.services.latency import LatencyGates
 from controlplane.services.planning import Planner
 from controlplane.services.ports import ArtifactStore, Target
 from controlplane.services.rooms import Services
+from controlplane.services.sweep_drafts import SweepDrafts
+from controlplane.services.sweeps import SweepService
 from controlplane.services.verification import Verifier
 from controlplane.services.watch import Watcher
 from controlplane.services.webhooks import WebhookService
@@ -105,6 +107,18 @@ def build_changes(storage: Storage, access: AccessService) -> ChangeService:
     return ChangeService(storage, access, build_planner(storage), SystemClock())
 
 
+def build_drafts(settings: Settings, storage: Storage) -> SweepDrafts:
+    host = host_facts()
+    return SweepDrafts(
+        storage,
+        PbtxtCodec(),
+        functools.partial(_generated, host=host),
+        host,
+        memory_bytes=settings.sweeps.memory_bytes or host.memory_bytes // 2,
+        benches=settings.sweeps.benches,
+    )
+
+
 def build_services(settings: Settings, storage: Storage) -> Services:
     """What the API is given."""
     clock = SystemClock()
@@ -128,6 +142,7 @@ def build_services(settings: Settings, storage: Storage) -> Services:
         environments=EnvironmentService(storage, access, clock),
         idempotency=IdempotencyService(storage, clock),
         installation=InstallationService(storage),
+        sweeps=SweepService(storage, access, build_drafts(settings, storage), clock),
         webhooks=WebhookService(storage, access, clock, _poster(settings), link_local=settings.webhooks.link_local),
     )
 

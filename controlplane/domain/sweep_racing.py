@@ -75,10 +75,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a round brought; `failed`: candidates that could not be measured on, and why."""
+    """What a round brought; `failed`: candidates that could not be measured on, and why; `aside`: those that are left, and that the
+    caller has no time for in the next round, and why."""
 
     blocks: Sequence[Block]
     failed: Mapping[str, str] = field(default_factory=dict)
+    aside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,10 @@ def race(rules: Rules, candidates: Sequence[str], looks: Sequence[Look]) -> Stan
         left = _ranked(rules, [name for name in left if name not in out], advantage)
         left += _back(number, [name for name, (fate, *_) in out.items() if fate is Fate.MISSES], dropped, decisions)
         dropped |= {name: rival for name, (fate, _, rival) in out.items() if fate is Fate.DROPPED}
+        late = [name for name in left if name in look.aside]
+        decisions += [Decision(number, name, Fate.SET_ASIDE, look.aside[name]) for name in late]
+        aside += late
+        left = [name for name in left if name not in late]
         ahead = _ahead(rules, number, left, blocks, decisions)
         if ahead is not None and ahead.confirms:
             aside += [name for name in left if name not in ahead.order[0]]

@@ -12,6 +12,7 @@ from controlplane.services.configs import ConfigService
 from controlplane.services.environments import EnvironmentService
 from controlplane.services.idempotency import IdempotencyService
 from controlplane.services.installation import InstallationService
+from controlplane.services.sweeps import SweepService
 from controlplane.services.webhooks import WebhookService
 
 
@@ -28,4 +29,5 @@ class Services:
     environments: EnvironmentService
     idempotency: IdempotencyService
     installation: InstallationService
+    sweeps: SweepService
     webhooks: WebhookService

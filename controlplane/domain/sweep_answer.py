@@ -1,0 +1,235 @@
+# The answer of a sweep: the front, the choice, and its reason in words; and what was decided of each trial. Pure.
+"""An answer is JSON without floats: intervals are [value, low, high] as text, `inf` where there is no end. It has `chosen` (a trial's name or
+null), `front` (the preferred first), `reason`, `because` (what a reviewer can check), `figures` and `findings` of the
+finalists, `dominated` (by whom, and why), `highest_rate`, `unseen` (objectives that nobody measured) and `notes`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from clients.load.statistics import Interval
+from controlplane.domain.canonical import Json, JsonObject
+from controlplane.domain.sweep_blocks import Block, trial
+from controlplane.domain.sweep_compare import LEVEL
+from controlplane.domain.sweep_course import Raced, Terms
+from controlplane.domain.sweep_figures import RATE
+from controlplane.domain.sweep_rates import Found, Sought
+from controlplane.domain.sweep_reasons import reasons, shares_of
+from controlplane.domain.sweep_rounds import Measurement, Stage
+from controlplane.domain.sweep_search import Advantage, Answer, Figure, Met, answer, apart, words
+from controlplane.domain.sweep_search import Trial as Seen
+from controlplane.domain.sweeps import Sweep, Trial
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UNCONFIRMED = 5
+"""So many of those that are left are looked at where the time did not suffice to measure finalists again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """`fates` are by trial number; `message` is the answer in one line."""
+
+    answer: JsonObject
+    fates: Mapping[int, tuple[JsonObject, ...]] = field(default_factory=dict)
+    message: str = ""
+
+
+def concluded(
+    terms: Terms,
+    trials: Sequence[Trial],
+    measurements: Sequence[Measurement],
+    raced: Raced,
+    sought: Sought | None,
+) -> Conclusion:
+    asked = terms.asked
+    rates = {} if sought is None else sought.found
+    finalists = _finalists(raced, rates, ramps=asked.ramps)
+    figures = asked.figures
+    if asked.finds_rate and not asked.ramps:
+        figures = (*figures, Figure(RATE, True, figures[0].margin))
+    compare = _compare(finalists, raced.standing.advantage)
+    found = answer(finalists, figures, asked.objectives, compare)
+    by_digest = {one.candidate: one for one in trials}
+    name = _Names(by_digest)
+    chosen = None if found.chosen is None else by_digest[found.chosen]
+    notes = [*raced.notes, *(() if sought is None else sought.notes)]
+    if not raced.standing.finalists and finalists:
+        notes.append("no finalist was measured again: who was ahead owes a part of it to luck")
+    made: JsonObject = {
+        "schema": 1,
+        "chosen": None if chosen is None else chosen.name,
+        "front": [name(one) for one in found.front],
+        "reason": name.said(found.reason),
+        "because": [] if chosen is None else _because(terms, trials, measurements, chosen, rates),
+        "figures": {name(one.name): {f: _json(i) for f, i in sorted(one.figures.items())} for one in finalists},
+        "findings": {name(who): [dict(asdict(one)) for one in said] for who, said in found.findings.items()},
+        "dominated": {name(who): name.said(why) for who, why in found.dominated.items()},
+        "highest_rate": None if chosen is None else _highest(terms, rates.get(chosen.candidate)),
+        "unseen": [one.name for one in asked.unseen],
+        "notes": [name.said(one) for one in notes],
+    }
+    return Conclusion(made, fates(trials, raced, rates, found), _message(made))
+
+
+def fates(
+    trials: Sequence[Trial], raced: Raced, rates: Mapping[str, Found] | None = None, found: Answer | None = None
+) -> dict[int, tuple[JsonObject, ...]]:
+    """What was decided of each trial so far, in order."""
+    name = _Names({one.candidate: one for one in trials})
+    last = len(raced.looks)
+    listed: dict[str, list[JsonObject]] = {}
+
+    def add(who: str, look: int, fate: str, reason: str) -> None:
+        listed.setdefault(who, []).append({"look": look, "fate": fate, "reason": name.said(reason)})
+
+    for one in raced.standing.decisions:
+        add(one.candidate, one.look, one.fate.value, one.reason)
+    for who, rate in (rates or {}).items():
+        add(who, last + 1, "highest rate", _rate_words(rate))
+    if found is not None:
+        for who, seen in found.findings.items():
+            open_ = [f"{one.objective}: {one.reason}" for one in seen if one.met is not Met.MET]
+            if who == found.chosen:
+                add(who, last + 2, "chosen", found.reason)
+            elif who in found.front:
+                add(who, last + 2, "on the front", f"{found.chosen} is preferred: {found.reason}")
+            elif who in found.dominated:
+                add(who, last + 2, "dominated", found.dominated[who])
+            else:
+                add(who, last + 2, "not shown to meet the objectives", "; ".join(open_))
+    return {one.number: tuple(listed.get(one.candidate, ())) for one in trials}
+
+
+def figures_of_answer(sweep: Sweep) -> dict[str, dict[str, Interval]]:
+    """Of the finalists of a finished sweep, by the trial's name; empty before the end."""
+    figures = (sweep.answer or {}).get("figures")
+    if not isinstance(figures, Mapping):
+        return {}
+    return {
+        name: {figure: interval_of(ends) for figure, ends in own.items()}
+        for name, own in figures.items()
+        if isinstance(own, Mapping)
+    }
+
+
+def interval_of(ends: Json) -> Interval:
+    """As an answer has it."""
+    assert isinstance(ends, list | tuple)
+    value, low, high = (float(str(end)) for end in ends)
+    return Interval(value, low, high)
+
+
+def _finalists(raced: Raced, rates: Mapping[str, Found], *, ramps: bool) -> list[Seen]:
+    """With the figures that the answer rests on. A ramp only tells where to look: what counts is what constant rates showed."""
+    seen = list(raced.standing.finalists)
+    if not seen:
+        blocks: dict[tuple[int, int], dict[str, Block]] = {}
+        for number, look in enumerate(raced.looks, 1):
+            for block in look.blocks:
+                blocks.setdefault((number, block.turn), {})[block.candidate] = block
+        seen = [trial(name, blocks, LEVEL) for name in raced.standing.left[:_UNCONFIRMED]]
+    found = []
+    for one in seen:
+        rate = rates.get(one.name)
+        if rate is None or rate.failure or rate.good <= 0:
+            found.append(one)
+        elif ramps:
+            answers = sum(block.completed for block in rate.again)
+            found.append(Seen(one.name, rate.figures() if rate.confirmed else {RATE: _unsure(rate)}, answers))
+        else:
+            figures = {**one.figures, RATE: rate.interval if rate.confirmed else _unsure(rate)}
+            found.append(Seen(one.name, figures, one.answers))
+    return found
+
+
+def _unsure(rate: Found) -> Interval:
+    return Interval(rate.good, 0.0, rate.bad)
+
+
+def _compare(finalists: Sequence[Seen], by_turns: Advantage | None) -> Advantage:
+    """Rates were found for each by itself; all else was measured by turns."""
+    alone = apart(finalists)
+    if by_turns is None:
+        return alone
+    return lambda figure, one, other: (alone if figure.name == RATE else by_turns)(figure, one, other)
+
+
+def _because(
+    terms: Terms,
+    trials: Sequence[Trial],
+    measurements: Sequence[Measurement],
+    chosen: Trial,
+    rates: Mapping[str, Found],
+) -> list[Json]:
+    """Where its time goes, and what each neighbour does worse."""
+    rate = rates.get(chosen.candidate)
+    own = [one for one in measurements if one.order.candidate == chosen.candidate]
+    where = "where it was measured again"
+    if rate is not None and rate.confirmed:
+        own, where = list(rate.again), f"at {rate.good:g} requests a second"
+    else:
+        own = [one for one in own if one.stage is Stage.CONFIRM] or own
+    shares = shares_of(own)
+    lines: list[Json] = []
+    if rate is not None and rate.good > 0:
+        lines.append(_rate_words(rate))
+    if shares is not None:
+        lines.append(f"{where}: {shares.words}")
+    lines += reasons(terms.asked, trials, measurements, chosen)
+    return lines
+
+
+def _rate_words(rate: Found) -> str:
+    if rate.failure:
+        return f"it could not be measured on: {rate.failure}"
+    if rate.good <= 0:
+        return f"no rate held: {rate.bad:g}/s was the lowest that was tried"
+    missed = "no rate that was tried did not" if math.isinf(rate.bad) else f"{rate.bad:g}/s did not"
+    said = f"{rate.good:g}/s held, {missed}"
+    if not rate.confirmed:
+        return f"{said}; it was not measured again"
+    shown = "; ".join(f"{name} {words(one)}" for name, one in rate.figures().items() if name.startswith("latency"))
+    return f"{said}; measured again in {len(rate.again)} blocks, all held: {shown}"
+
+
+def _highest(terms: Terms, rate: Found | None) -> JsonObject | None:
+    bound = terms.asked.bound
+    if rate is None or rate.good <= 0 or bound is None:
+        return None
+    return {
+        "rate": _json(rate.interval),
+        "confirmed": rate.confirmed,
+        "objective": bound.objective,
+        "percent": f"{bound.percent:g}",
+        "bound_ms": f"{bound.ms:g}",
+    }
+
+
+def _message(made: JsonObject) -> str:
+    if made["chosen"] is None:
+        return f"nothing is chosen: {made['reason']}"
+    highest = made["highest_rate"]
+    if isinstance(highest, Mapping):
+        rate = interval_of(highest["rate"])
+        return f"trial {made['chosen']}: {rate.value:g} requests a second at p{highest['percent']} <= {highest['bound_ms']} ms"
+    return f"trial {made['chosen']}: {made['reason']}"
+
+
+def _json(interval: Interval) -> list[Json]:
+    return [repr(float(one)) for one in (interval.value, interval.low, interval.high)]
+
+
+class _Names:
+    """Candidates are told apart by their digests; people by the trial's name."""
+
+    def __init__(self, trials: Mapping[str, Trial]) -> None:
+        self._trials = trials
+
+    def __call__(self, digest: str) -> str:
+        return self._trials[digest].name
+
+    def said(self, text: str) -> str:
+        return _DIGEST.sub(lambda match: f"trial {self(match[0])}" if match[0] in self._trials else match[0], text)

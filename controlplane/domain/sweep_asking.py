@@ -1,0 +1,93 @@
+# The course of a sweep whose candidates are asked for one batch after the other, until the finalists of all are measured again. Pure.
+"""Batches lie minutes apart. Each has the *reference* in it, and what is held against other batches is a block's ratio to the
+reference in its turn, so that what the machine did meanwhile falls out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from controlplane.domain.canonical import digest_bytes
+from controlplane.domain.sweep_blocks import Block
+from controlplane.domain.sweep_course import ASKED_AT_ONCE, Raced, Rounds, raced
+from controlplane.domain.sweep_figures import look_of
+from controlplane.domain.sweep_racing import Look, race
+from controlplane.domain.sweep_rounds import Stage
+from controlplane.domain.sweeps import Trial
+
+
+def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], reference: str | None, *, exhausted: bool) -> Raced:
+    """`trials` in the order in which they were asked for, the base configs first; `exhausted`: nobody knows any more."""
+    terms = rounds.terms
+    tried = [one for one in trials if not one.refused]
+    names = [one.candidate for one in tried]
+    looks: list[Look] = []
+    planned = terms.stages.race[0]
+    steps = [(step, planned.seconds) for step in terms.asked.steps]
+    for batch in _batches(tried, reference):
+        turns = [_drawn(terms.seed, rounds.number + 1, turn, batch) for turn in range(planned.turns)]
+        rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps)
+        if missing is not None:
+            standing = race(terms.rules, names, [])
+            return Raced(standing, (), rounds.budget(), missing, seen=_seen(looks))
+        looks.append(look_of(terms.asked, rows))
+    budget = rounds.budget()
+    each = (ASKED_AT_ONCE + 1) * planned.turns * planned.steps * (planned.seconds + budget.overhead)
+    time = budget.left - budget.of(terms.stages.confirm) - budget.of(terms.stages.rate)
+    if not exhausted and len(tried) < terms.candidates and (not looks or time > each):
+        asks = min(ASKED_AT_ONCE, terms.candidates - len(tried))
+        return Raced(race(terms.rules, names, []), (), budget, asks=asks, seen=_seen(looks))
+    found = raced(rounds, names, [_together(looks, reference)])
+    short = f"{len(tried)} of {terms.candidates} candidates were asked for: the time did not suffice for more"
+    notes = (short,) if not exhausted and len(tried) < terms.candidates else ()
+    return replace(found, seen=_seen(looks), notes=(*notes, *found.notes))
+
+
+def _batches(tried: Sequence[Trial], reference: str | None) -> list[list[str]]:
+    base = [one.candidate for one in tried if one.base]
+    others = [one.candidate for one in tried if not one.base]
+    found = [base] if base else []
+    found += [others[at : at + ASKED_AT_ONCE] for at in range(0, len(others), ASKED_AT_ONCE)]
+    return [batch if reference is None or reference in batch else [*batch, reference] for batch in found]
+
+
+def _drawn(seed: int, number: int, turn: int, names: Sequence[str]) -> list[str]:
+    return sorted(names, key=lambda name: digest_bytes(f"{seed}:{number}:{turn}:{name}".encode()))
+
+
+def _seen(looks: Sequence[Look]) -> Mapping[tuple[int, int], Mapping[str, Block]]:
+    found: dict[tuple[int, int], dict[str, Block]] = {}
+    for number, look in enumerate(looks, 1):
+        for block in look.blocks:
+            found.setdefault((number, block.turn), {})[block.candidate] = block
+    return found
+
+
+def _together(looks: Sequence[Look], reference: str | None) -> Look:
+    """All batches as one look: each block as if its reference had done what it does on average."""
+    own = [block for look in looks for block in look.blocks if block.candidate == reference]
+    names = {name for block in own for name in block.figures}
+    usual = {name: _mean([block.figures[name] for block in own if name in block.figures]) for name in names}
+    found: dict[tuple[str, int], Block] = {}
+    failed: dict[str, str] = {}
+    for look in looks:
+        failed |= {name: why for name, why in look.failed.items() if name != reference}
+        beside = {block.turn: block for block in look.blocks if block.candidate == reference}
+        for block in look.blocks:
+            there = beside.get(block.turn)
+            figures = {
+                name: value * usual[name] / there.figures[name]
+                if there is not None and there.figures.get(name, 0) > 0 and usual.get(name, 0) > 0
+                else value
+                for name, value in block.figures.items()
+            }
+            found.setdefault((block.candidate, block.turn), replace(block, figures=figures))
+    if reference is not None and not any(name == reference for name, _ in found):
+        failed |= {name: why for look in looks for name, why in look.failed.items() if name == reference}
+    return Look(tuple(found.values()), failed)
+
+
+def _mean(values: Sequence[float]) -> float:
+    logs = [math.log(value) for value in values if value > 0]
+    return math.exp(sum(logs) / len(logs)) if logs else 0.0

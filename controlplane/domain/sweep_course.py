@@ -1,0 +1,213 @@
+# The course of a sweep: from its plan and its rows alone, which blocks are measured next, or what the search came to. Pure.
+"""Rounds are counted through all stages. What a round has is decided by the plan, the seed and the rounds before it, so that whoever
+has the rows orders the same again: of a round that was interrupted only the blocks that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from controlplane.domain.canonical import digest_bytes
+from controlplane.domain.catalog import Objective
+from controlplane.domain.sweep_blocks import Turns
+from controlplane.domain.sweep_candidates import Candidate
+from controlplane.domain.sweep_figures import Asked, asked, look_of
+from controlplane.domain.sweep_plan import Costs, groups
+from controlplane.domain.sweep_racing import Look, Round, Rules, Standing, race
+from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step
+from controlplane.domain.sweep_spec import Method, spec_from_json
+from controlplane.domain.sweep_time import Budget, Stages, overhead_seconds, spent_seconds, stages_of
+from controlplane.domain.sweeps import Sweep, Taken, Trial
+
+ASKED_AT_ONCE = 4
+"""Candidates that an optuna search measures, beside the reference, before it asks for more."""
+COSTS = Costs()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the course of a sweep is decided by besides its rows. `candidates` is how many are tried in all; `sizes` are the bytes of
+    the versions, which have to fit into the bench's memory."""
+
+    asked: Asked
+    stages: Stages
+    method: Method
+    seed: int
+    seconds: int
+    candidates: int
+    sizes: Mapping[int, int]
+    memory_bytes: int
+    began_at: datetime | None = None
+
+    @property
+    def rules(self) -> Rules:
+        first, confirm = self.stages.race[0], self.stages.confirm
+        return Rules(
+            figures=self.asked.figures,
+            seed=self.seed,
+            hard=self.asked.hard,
+            turns=first.turns,
+            seconds=first.seconds,
+            longest=max(one.seconds for one in self.stages.race),
+            looks=len(self.stages.race),
+            finalists=confirm.candidates,
+            confirm_turns=confirm.turns,
+            confirm_seconds=confirm.seconds,
+        )
+
+
+def terms_of(sweep: Sweep, sizes: Mapping[int, int], memory_bytes: int) -> Terms:
+    search = spec_from_json(sweep.spec).search
+    return Terms(
+        asked=asked_of(sweep),
+        stages=stages_of(sweep.plan),
+        method=search.method,
+        seed=search.seed,
+        seconds=search.seconds,
+        candidates=int(str(sweep.plan["candidates"])),
+        sizes=sizes,
+        memory_bytes=memory_bytes,
+        began_at=sweep.began_at,
+    )
+
+
+def asked_of(sweep: Sweep) -> Asked:
+    margin = float(spec_from_json(sweep.spec).search.margin_percent) / 100
+    return asked(sweep.load, [Objective(**one) for one in sweep.objectives], margin)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Blocks that are still to be measured of a round; `ordered` is how many it has in all, `candidates` who is loaded
+    meanwhile."""
+
+    number: int
+    stage: Stage
+    blocks: tuple[BlockOrder, ...]
+    ordered: int
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """Where the race stands: either `ahead` is to be measured, or `asks` more candidates are wanted, or it is over. `looks` are what
+    it saw, by candidates' digests; `budget` as of now; `notes` say what the time did not suffice for."""
+
+    standing: Standing
+    looks: tuple[Look, ...]
+    budget: Budget
+    ahead: Ahead | None = None
+    asks: int = 0
+    seen: Turns = field(default_factory=dict)
+    """What candidates are asked for by: blocks by round and turn."""
+    notes: tuple[str, ...] = ()
+
+
+class Rounds:
+    """Numbers rounds and finds their rows. One is used for one walk through them."""
+
+    def __init__(self, terms: Terms, taken: Sequence[Taken], trials: Sequence[Trial]) -> None:
+        self.terms = terms
+        self.number = 0
+        self._taken = taken
+        self._rows: dict[int, dict[int, Taken]] = {}
+        self._trials = {trial.candidate: trial for trial in trials}
+        for one in taken:
+            self._rows.setdefault(one.measurement.round, {})[one.measurement.order.place] = one
+
+    def measured(
+        self,
+        stage: Stage,
+        turns: Sequence[Sequence[str]],
+        steps: Callable[[str], Sequence[tuple[Step, float]]],
+        loaded: Sequence[str] = (),
+    ) -> tuple[list[Measurement], Ahead | None]:
+        """The next round's measurements, or what is missing of it. `steps` are those of a candidate, with the seconds of each;
+        `loaded` stay so, though they may have no block."""
+        self.number += 1
+        orders = [
+            BlockOrder(0, turn, name, step, seconds, self._seed(turn, at))
+            for turn, names in enumerate(turns)
+            for name in names
+            for at, (step, seconds) in enumerate(steps(name))
+        ]
+        orders = [replace(order, place=place) for place, order in enumerate(orders)]
+        known = self._rows.get(self.number, {})
+        missing = tuple(order for order in orders if order.place not in known)
+        if missing:
+            names = dict.fromkeys((*loaded, *sorted({order.candidate for order in orders})))
+            return [], Ahead(self.number, stage, missing, len(orders), tuple(names))
+        return [known[order.place].measurement for order in orders], None
+
+    def budget(self) -> Budget:
+        """As of the end of the round that was measured last."""
+        rows = [one for one in self._taken if one.measurement.round <= self.number]
+        spent = spent_seconds(rows, self.terms.began_at)
+        return Budget(self.terms.seconds, spent, overhead_seconds(rows, COSTS))
+
+    def beside(self, names: Sequence[str]) -> list[list[str]]:
+        """Those that fit into the memory together."""
+        found = []
+        for name in names:
+            trial = self._trials[name]
+            found.append(Candidate(trial.version, trial.config or {}, name, ()))
+        return [[one.digest for one in group] for group in groups(found, self.terms.sizes, self.terms.memory_bytes)]
+
+    def _seed(self, turn: int, step: int) -> int:
+        """Of a digest, because it says the same everywhere. All of a turn get the same arrivals, so that these part nobody."""
+        text = f"{self.terms.seed}:{self.number}:{turn}:{step}"
+        return int(digest_bytes(text.encode()).removeprefix("sha256:")[:8], 16) >> 1
+
+
+def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> Raced:
+    """Short blocks first; who is dominated with confidence is dropped, who the time does not reach for is set aside; finalists
+    are measured again. Rounds follow each other as `sweep_racing.race` says, after the looks that are `known`."""
+    terms, rules = rounds.terms, rounds.terms.rules
+    looks = list(known)
+    standing = race(rules, names, looks)
+    while standing.next is not None:
+        budget = rounds.budget()
+        if looks and not standing.next.confirms:
+            room = budget.room(terms.stages, len(looks) + 1)
+            if room < len(standing.left):
+                if room <= rules.finalists:
+                    rules = replace(rules, looks=len(looks))
+                else:
+                    looks[-1] = replace(looks[-1], aside={**looks[-1].aside, **_aside(standing.left, room)})
+                standing = race(rules, names, looks)
+        ahead = standing.next
+        if ahead is None:
+            break
+        seconds: float | None = ahead.seconds
+        if ahead.confirms:
+            blocks = sum(map(len, ahead.order)) * len(terms.asked.steps)
+            seconds = budget.seconds_each(blocks, ahead.seconds, budget.of(terms.stages.rate))
+        if seconds is None:
+            why = f"the {terms.seconds} s of the search were over before the finalists were measured again"
+            return Raced(standing, tuple(looks), budget, notes=(why,))
+        look, missing = _look(rounds, ahead, seconds)
+        if missing is not None:
+            return Raced(standing, tuple(looks), budget, missing)
+        looks.append(look)
+        standing = race(rules, names, looks)
+    return Raced(standing, tuple(looks), rounds.budget())
+
+
+def _aside(left: Sequence[str], room: int) -> dict[str, str]:
+    why = f"not shown to be worse; the time suffices for {room} in the next round, and by its estimates it is not among those"
+    return dict.fromkeys(left[room:], why)
+
+
+def _look(rounds: Rounds, ahead: Round, seconds: float) -> tuple[Look, Ahead | None]:
+    """A look of a race is one round, or one for each group that fits into the memory."""
+    steps = [(step, seconds) for step in rounds.terms.asked.steps]
+    stage = Stage.CONFIRM if ahead.confirms else Stage.RACE
+    found: list[Measurement] = []
+    for group in rounds.beside(ahead.order[0]):
+        turns = [[name for name in names if name in group] for names in ahead.order]
+        rows, missing = rounds.measured(stage, turns, lambda _: steps)
+        if missing is not None:
+            return Look(()), missing
+        found += rows
+    return look_of(rounds.terms.asked, found), None

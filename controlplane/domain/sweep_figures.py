@@ -1,0 +1,196 @@
+# What the blocks of a sweep are to show: their steps of load, the figures that candidates are compared by, and what may be judged.
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.catalog import Objective
+from controlplane.domain.sweep_blocks import Block
+from controlplane.domain.sweep_racing import Look
+from controlplane.domain.sweep_rounds import Measurement, Step, Verdict
+from controlplane.domain.sweep_search import Figure, figure_name
+from controlplane.domain.sweep_spec import Load, Shape
+from controlplane.domain.sweep_values import plain
+
+RATE = "sustainable_rate"
+THROUGHPUT = "throughput"
+LATENCY = "latency_ms"
+_PERCENTS = (50.0, 90.0, 95.0, 99.0)
+_DRAW = Decimal("0.99")
+"""Of a rate that is to be sustained: how many arrivals there are in a block is drawn, and this much less is no miss."""
+_SHOWS = frozenset({Verdict.VALID, Verdict.UNSTABLE, Verdict.TOO_FEW_SAMPLES})
+"""What a client that was too slow, or failing requests, left, says nothing of the candidate's speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The latency that a rate is to hold: of several the highest percentile, and the tightest of those."""
+
+    objective: str
+    percent: float
+    ms: float
+
+
+def bound_of(objectives: Iterable[Objective]) -> Bound | None:
+    found = [
+        Bound(one.name, float(one.qualifier.removeprefix("p")), float(one.bound))
+        for one in objectives
+        if one.metric == LATENCY and one.direction == "at_most" and one.weight is None and percentile(one) is not None
+    ]
+    return max(found, key=lambda one: (one.percent, -one.ms, one.objective), default=None)
+
+
+def percentile(objective: Objective) -> float | None:
+    """None for a cohort, or none at all."""
+    number = objective.qualifier.removeprefix("p")
+    return float(number) if number != objective.qualifier and number.replace(".", "", 1).isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`steps` are measured one after the other in each turn. `ramps`: each block looks for the highest rate itself. `hard` are the
+    objectives without weight that a block can show, `objectives` all that the end can show; `unseen` cannot be measured here.
+    `finds_rate`: finalists' highest rate is looked for at the end, under `bound`."""
+
+    steps: tuple[Step, ...]
+    figures: tuple[Figure, ...]
+    hard: tuple[Objective, ...]
+    objectives: tuple[Objective, ...]
+    unseen: tuple[Objective, ...]
+    bound: Bound | None
+    ramps: bool
+    finds_rate: bool
+    percents: tuple[float, ...]
+
+
+def asked(load: JsonObject, objectives: Sequence[Objective], margin: float) -> Asked:
+    """Of a sweep's `load` as it is kept, and its objectives."""
+    shape = next(one for one in Shape if one.value in load)
+    given, finds = Load(shape, str(load[shape.value]), str(load["process"])), bool(load["finds_rate"])
+    known = [_plainly(one) for one in objectives]
+    wide = any(one.metric == "concurrency" and one.weight is None for one in known)
+    ramps = finds and (shape is Shape.FIND_RATE or (shape is Shape.CONCURRENCY and len(given.steps) == 1 and not wide))
+    seen = [one for one in known if _measured(one, finds=finds)]
+    texts = [plain(one) for one in given.steps] or [given.text]
+    steps = tuple(Step(shape, one, given.process) for one in texts)
+    figures: tuple[Figure, ...] = (Figure(RATE, True, margin),)
+    hard = tuple(one for one in seen if one.weight is None and one.metric != RATE and not ramps)
+    if ramps:
+        steps = (Step(Shape.FIND_RATE, given.text if shape is Shape.FIND_RATE else "", given.process),)
+    else:
+        figures = _figures(steps, seen, margin)
+    percents = {one for objective in seen if (one := percentile(objective)) is not None}
+    return Asked(
+        steps,
+        figures,
+        hard,
+        tuple(seen),
+        tuple(one for one in known if one not in seen and one.metric != "concurrency"),
+        bound_of(known) if finds else None,
+        ramps,
+        finds,
+        tuple(sorted({*_PERCENTS, *percents})),
+    )
+
+
+def look_of(asked: Asked, measurements: Sequence[Measurement]) -> Look:
+    """Of one look's measurements, with those that failed in it: that could not be measured, or whose requests mostly fail."""
+    by_name: dict[str, list[Measurement]] = {}
+    for one in measurements:
+        by_name.setdefault(one.order.candidate, []).append(one)
+    failed, blocks = dict[str, str](), list[Block]()
+    for name, own in by_name.items():
+        why = _failure(own)
+        if why:
+            failed[name] = why
+            continue
+        for turn in sorted({one.order.turn for one in own}):
+            block = block_of(asked, [one for one in own if one.order.turn == turn])
+            if block is not None:
+                blocks.append(block)
+    return Look(blocks, failed)
+
+
+def block_of(asked: Asked, measurements: Sequence[Measurement], *, everything: bool = False) -> Block | None:
+    """One candidate's turn, a measurement for each step; None where none shows anything. Of a ladder each step has figures of its
+    own. Without a step's name, latencies are those of the first, which a bound has to hold at, and the throughput is the most.
+    Only what candidates are compared or judged by, or `everything`."""
+    shown = [one for one in measurements if one.verdict in _SHOWS and one.seconds > 0]
+    if not shown:
+        return None
+    wanted = {figure.name for figure in asked.figures} | {figure_name(one) for one in asked.hard}
+    figures: dict[str, float] = {}
+    for place, one in enumerate(sorted(shown, key=lambda one: one.order.place)):
+        own = shown_by(one)
+        if len(asked.steps) > 1:
+            figures |= {at_step(name, one.order.step): value for name, value in own.items()}
+        if place == 0:
+            figures |= own
+        if THROUGHPUT in own:
+            figures[THROUGHPUT] = max(own[THROUGHPUT], figures.get(THROUGHPUT, 0.0))
+    first = min(shown, key=lambda one: one.order.place)
+    return Block(
+        first.order.candidate,
+        first.order.turn,
+        sum(one.seconds for one in shown),
+        {name: value for name, value in figures.items() if everything or name in wanted},
+        first.completed,
+    )
+
+
+def shown_by(one: Measurement) -> dict[str, float]:
+    """A rate that was kept up is the throughput: how many arrivals it drew says nothing of the candidate."""
+    found = dict(one.figures)
+    if one.order.step.shape is Shape.FIND_RATE:
+        return {RATE: found[RATE]} if RATE in found else {}
+    if one.order.step.shape is Shape.RATE and one.verdict is Verdict.VALID:
+        found[THROUGHPUT] = float(one.order.step.text)
+    return found
+
+
+def at_step(name: str, step: Step) -> str:
+    return f"{name} at {step.label}"
+
+
+def latency(percent: float) -> str:
+    return f"{LATENCY} p{percent:g}"
+
+
+def _failure(own: Sequence[Measurement]) -> str:
+    """Empty where it can be measured on."""
+    gone = next((one for one in own if one.verdict is Verdict.NOT_MEASURED), None)
+    if gone is not None:
+        return gone.failure or "; ".join(gone.reasons) or "it could not be measured"
+    errors = [one for one in own if one.verdict is Verdict.ERRORS]
+    if 2 * len(errors) >= len(own) and errors:
+        return f"{len(errors)} of {len(own)} blocks had failing requests: {'; '.join(errors[0].reasons) or 'no reason'}"
+    return ""
+
+
+def _plainly(objective: Objective) -> Objective:
+    """p99.0 is p99; a rate that is to be sustained is judged with what the draw of arrivals takes away."""
+    percent = percentile(objective)
+    if percent is not None:
+        objective = replace(objective, qualifier=f"p{percent:g}")
+    if objective.metric == THROUGHPUT and objective.direction == "at_least" and objective.weight is None:
+        return replace(objective, bound=plain(Decimal(objective.bound) * _DRAW))
+    return objective
+
+
+def _measured(objective: Objective, *, finds: bool) -> bool:
+    if objective.metric == LATENCY:
+        return percentile(objective) is not None
+    return not objective.qualifier and (objective.metric == THROUGHPUT or (objective.metric == RATE and finds))
+
+
+def _figures(steps: Sequence[Step], seen: Sequence[Objective], margin: float) -> tuple[Figure, ...]:
+    """A closed loop shows what is answered, an open one how fast; and percentiles, where an objective names one."""
+    percents = sorted({one for objective in seen if (one := percentile(objective)) is not None})
+    closed = steps[0].shape is Shape.CONCURRENCY
+    named = [Figure(THROUGHPUT, True, margin)] if closed else []
+    named += [Figure(latency(one), False, margin) for one in percents or ([] if closed else [50.0, 99.0])]
+    if len(steps) == 1:
+        return tuple(named)
+    return tuple(replace(one, name=at_step(one.name, step)) for step in steps for one in named)

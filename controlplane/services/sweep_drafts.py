@@ -1,0 +1,308 @@
+# From a wish to a sweep that could start: the subject, its space and candidates, the load, and the plan; or why it cannot be.
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+from controlplane.domain.artifacts import NO_FILES, Manifest
+from controlplane.domain.canonical import Json, JsonObject
+from controlplane.domain.catalog import GoldenMode, Objective, Version
+from controlplane.domain.ensembles import members
+from controlplane.domain.environments import RevisionContent
+from controlplane.domain.servers import HostFacts
+from controlplane.domain.sweep_candidates import Candidate, Candidates, Refusal, candidates
+from controlplane.domain.sweep_dimensions import Dimension
+from controlplane.domain.sweep_figures import Bound, bound_of
+from controlplane.domain.sweep_plan import LoadChoice, groups, load_of, plan
+from controlplane.domain.sweep_rounds import Requests
+from controlplane.domain.sweep_space import Space, Subject, space_of
+from controlplane.domain.sweep_spec import Method, SweepSpec, spec_from_json
+from controlplane.domain.sweep_values import condition
+from controlplane.domain.sweeps import Sweep, SweepState, Trial
+from controlplane.errors import NotFound, SweepInvalid
+from controlplane.services.configs import highest
+from controlplane.services.deployments import base_content
+from controlplane.services.ports import ConfigCodec, ConfigGenerator
+from controlplane.storage.unit_of_work import Storage, UnitOfWork
+
+EMBEDDED = "embedded"
+_BENCH = re.compile(r"(?:dask(?:\+tls)?://)?(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]{1,253}):[0-9]{1,5}")
+_HERE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_REASONS_SAID = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A sweep that nobody started: its id is 0."""
+
+    sweep: Sweep
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What rounds are made of, read of a sweep's rows and the catalog; the versions' bytes never change."""
+
+    subject: Subject
+    space: Space
+    manifests: Mapping[int, Manifest]
+    requests: Mapping[int, Requests]
+    beside: Manifest = NO_FILES
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What the spec is about, read in one transaction."""
+
+    versions: dict[int, Version]
+    objectives: tuple[Objective, ...]
+    revision: int | None = None
+    content: RevisionContent = field(default_factory=lambda: RevisionContent((), None))
+
+
+class SweepDrafts:
+    """Reads, computes, writes nothing. `memory_bytes` is what candidates may take together on the bench."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        codec: ConfigCodec,
+        generate: ConfigGenerator,
+        host: HostFacts,
+        *,
+        memory_bytes: int,
+        benches: Collection[str] = (),
+    ) -> None:
+        self._storage = storage
+        self._benches = frozenset(benches)
+        self.codec = codec
+        self._generate = generate
+        self._host = host
+        self._memory_bytes = memory_bytes
+
+    def draft(
+        self, spec: SweepSpec, *, environment: str | None, bench: str | None, started_by: str, now: datetime
+    ) -> Draft:
+        """Raises SweepInvalid with the reason where nothing can be measured, and NotFound."""
+        bench = check_bench(bench or EMBEDDED, self._benches)
+        base = self._read(spec, environment)
+        bases = {number: self._config(base, version, bench) for number, version in base.versions.items()}
+        _check(spec, base, bases)
+        subject = Subject(
+            model=spec.model,
+            bases=bases,
+            signatures={n: s for n, v in base.versions.items() if (s := v.inspection.signature) is not None},
+            host=self._host,
+            embedded=bench == EMBEDDED,
+            objectives=base.objectives,
+            sizes={number: version.manifest.size for number, version in base.versions.items()},
+        )
+        choice = load_of(spec.load, base.objectives)
+        _check_load(choice, bound_of(base.objectives), spec)
+        space = space_of(spec, subject)
+        rows = choice.load.rows
+        found = candidates(space, subject, self.codec, seed=spec.search.seed, most=spec.search.candidates, rows=rows)
+        there, tried = len(found.tried) + found.left_out, found.tried
+        _check_candidates(spec, space, found)
+        beside = len(groups(tried, subject.sizes, self._memory_bytes)[0])
+        made = plan(spec.search, choice, there, beside=beside, objectives=base.objectives)
+        if spec.search.method is Method.OPTUNA:
+            tried = tuple(one for one in tried if one.base)
+        chosen: tuple[Candidate | Refusal, ...] = (*tried[: made.candidates], *found.refusals)
+        trials = tuple(
+            trial_of(0, number, one, base.versions[one.version].artifact) for number, one in enumerate(chosen, 1)
+        )
+        sweep = Sweep(
+            id=0,
+            model=spec.model,
+            spec=spec.to_json(),
+            spec_digest=spec.digest,
+            space=_space_json(space, subject, found, base.content.beside, self._memory_bytes),
+            load={**choice.load.to_json(), "finds_rate": choice.finds_rate, "reason": choice.reason},
+            plan=made.to_json(),
+            objectives=tuple(dict(asdict(one)) for one in base.objectives),
+            state=SweepState.QUEUED,
+            started_by=started_by,
+            created_at=now,
+            environment=environment,
+            base_revision=base.revision,
+            bench=bench,
+            progress={"stage": "queued", "done": 0, "ordered": made.blocks, "seconds_left": made.seconds, "leader": ""},
+        )
+        return Draft(sweep, trials)
+
+    def _read(self, spec: SweepSpec, environment: str | None) -> _Base:
+        with self._storage.read() as unit:
+            unit.catalog.model(spec.model)
+            objectives = unit.catalog.objectives(spec.model)
+            if environment is None:
+                numbers = spec.versions or (highest(unit, spec.model),)
+                return _Base(unit.catalog.numbered(spec.model, numbers), objectives)
+            unit.environments.present(environment)
+            deployment = unit.environments.deployment(environment, spec.model)
+            content = None if deployment is None else base_content(unit, deployment)
+            if deployment is None or content is None or content.config is None:
+                raise NotFound(
+                    f"{spec.model!r} is not deployed in {environment!r}: there is no config to begin with",
+                    hint=f"leave the environment out, and the config is generated: tritonctl sweep run {spec.model}",
+                )
+            numbers = spec.versions or content.numbers[-1:]  # what requests without a number reach
+            return _Base(unit.catalog.numbered(spec.model, numbers), objectives, deployment.revision, content)
+
+    def _config(self, base: _Base, version: Version, bench: str) -> JsonObject:
+        """Where the search begins: as deployed, as registered, or generated."""
+        config = base.content.config or version.config
+        if config is None:
+            config = self._generate(version, embedded=bench == EMBEDDED)
+        return self.codec.check({name: config[name] for name in config if name != "version_policy"})
+
+
+def check_bench(bench: str, known: Collection[str]) -> str:
+    """Whoever starts a sweep chooses where the worker connects to: to this host, or to what the settings name. Raises SweepInvalid."""
+    if bench == EMBEDDED or bench in known:
+        return bench
+    match = _BENCH.fullmatch(bench)
+    if match is None:
+        raise SweepInvalid(
+            f"{bench[:200]!r} is no bench",
+            hint="use HOST:PORT of a Triton that stands ready for this, or dask://HOST:PORT",
+        )
+    if match["host"] not in _HERE:
+        raise SweepInvalid(
+            f"{bench[:200]!r} is not one of the benches that may be measured on",
+            hint=f"let an admin name it: TRITONCTL_SWEEPS__BENCHES='[\"{bench[:200]}\"]' for the API and the workers",
+        )
+    return bench
+
+
+def material(unit: UnitOfWork, sweep: Sweep) -> Material:
+    """Of a sweep that was started. Raises NotFound."""
+    space = sweep.space
+    numbers = [int(str(one)) for one in _items(space["versions"])]
+    versions = unit.catalog.numbered(sweep.model, numbers)
+    host = _object(space["host"])
+    bases = _object(space["bases"])
+    subject = Subject(
+        model=sweep.model,
+        bases={number: dict(_object(bases[str(number)])) for number in numbers},
+        signatures={n: s for n, v in versions.items() if (s := v.inspection.signature) is not None},
+        host=HostFacts(*(int(str(host[name])) for name in ("cpu_cores", "gpus", "memory_bytes"))),
+        embedded=sweep.bench == EMBEDDED,
+        objectives=objectives_of(sweep),
+        sizes={number: version.manifest.size for number, version in versions.items()},
+    )
+    dimensions = tuple(
+        Dimension(
+            str(one["name"]),
+            tuple(_items(one["values"])),
+            tuple(condition(str(line), str(one["name"])) for line in _items(one["when"])),
+        )
+        for one in map(_object, _items(space["dimensions"]))
+    )
+    rows = spec_from_json(sweep.spec).load
+    return Material(
+        subject,
+        Space(tuple(numbers), dimensions),
+        {number: version.manifest for number, version in versions.items()},
+        {number: _requests(version, 1 if rows is None else rows.rows) for number, version in versions.items()},
+        Manifest.from_json(dict(_object(space["beside"]))),
+        int(str(space["memory_bytes"])),
+    )
+
+
+def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
+    """As they were when it was started."""
+    return tuple(Objective(**one) for one in sweep.objectives)  # type: ignore[arg-type]  # as asdict made them
+
+
+def trial_of(sweep: int, number: int, one: Candidate | Refusal, artifact: str) -> Trial:
+    """The row of a candidate, or of one that is refused."""
+    why = (
+        tuple(f"{f.path}: {f.message}" if f.path else f.message for f in one.findings)
+        if isinstance(one, Refusal)
+        else ()
+    )
+    config = one.config if isinstance(one, Candidate) else None
+    return Trial(
+        sweep=sweep,
+        number=number,
+        candidate=one.digest,
+        version=one.version,
+        artifact=artifact,
+        config=config,
+        config_digest=one.config_digest if isinstance(one, Candidate) else "",
+        parameters=dict(one.parameters),
+        base=isinstance(one, Candidate) and one.base,
+        refused=why,
+    )
+
+
+def _requests(version: Version, rows: int) -> Requests:
+    golden = version.inspection.golden
+    assert golden is not None  # as was looked at when the sweep was drafted
+    return Requests(golden.blob, rows, sequences=golden.mode is GoldenMode.SEQUENCE)
+
+
+def _check(spec: SweepSpec, base: _Base, bases: Mapping[int, JsonObject]) -> None:
+    for number, config in bases.items():
+        if "ensemble_scheduling" in config:
+            names = ", ".join(sorted(members(config))) or "none"
+            raise SweepInvalid(
+                f"{spec.model} is an ensemble: it has no instances of its own to tune",
+                hint=f"sweep its members: {names}",
+            )
+        if base.versions[number].inspection.golden is None:
+            raise SweepInvalid(
+                f"version {number} of {spec.model} has no recorded inferences to send",
+                hint=f"register it with some: tritonctl model register {spec.model} FILE --samples FILE.npz",
+            )
+
+
+def _check_load(choice: LoadChoice, bound: Bound | None, spec: SweepSpec) -> None:
+    if choice.finds_rate and bound is None:
+        raise SweepInvalid(
+            f"load.find_rate looks for the highest rate at which a latency holds, and {spec.model} has no such objective",
+            hint=f"tritonctl model objective set {spec.model} NAME --metric latency_ms --qualifier p99 --at-most 10",
+        )
+
+
+def _check_candidates(spec: SweepSpec, space: Space, found: Candidates) -> None:
+    if len(found.tried) > 1:
+        return
+    why = [f"{one.path}: {one.sentence}" for one in space.reasons]
+    why += [f"{f.path}: {f.message}" for one in found.refusals for f in one.findings]
+    listed = "; ".join(dict.fromkeys(why[:_REASONS_SAID]))
+    what = "there is nothing to vary" if found.tried else "no config of its space can be tried"
+    raise SweepInvalid(
+        f"{spec.model}: {what}. {listed}",
+        hint="name values in the spec: space: {instances: [1, 2]}, or several versions",
+    )
+
+
+def _space_json(space: Space, subject: Subject, found: Candidates, beside: Manifest, memory_bytes: int) -> JsonObject:
+    """All that rounds, and an answer in words, need later."""
+    return {
+        "versions": list(space.versions),
+        "dimensions": [{"name": one.name, **one.to_json()} for one in space.dimensions],
+        "reasons": [dict(asdict(one)) for one in space.reasons],
+        "choices": found.choices,
+        "merged": found.merged,
+        "left_out": found.left_out,
+        "drawn": found.drawn,
+        "refused": len(found.refusals),
+        "bases": {str(number): config for number, config in subject.bases.items()},
+        "host": {**asdict(subject.host), "memory_bytes": str(subject.host.memory_bytes)},
+        "beside": beside.to_json(),
+        "memory_bytes": str(memory_bytes),
+    }
+
+
+def _items(value: Json) -> list[Json]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _object(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
