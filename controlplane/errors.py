@@ -10,6 +10,7 @@ ControlPlaneError
 │   ├── ModelInvalid
 │   ├── PolicyInvalid
 │   ├── SweepInvalid
+│   ├── CapsuleInvalid
 │   ├── CursorInvalid
 │   ├── SettingsInvalid
 │   ├── TooLarge
@@ -109,6 +110,12 @@ class SweepInvalid(InvalidInput):
     """The spec of a sweep cannot be read, or asks for what cannot be measured."""
 
     code = "sweep.invalid"
+
+
+class CapsuleInvalid(InvalidInput):
+    """The file is no capsule of a sweep, or not whole, or its digests do not check out."""
+
+    code = "capsule.invalid"
 
 
 class CursorInvalid(InvalidInput):
