@@ -87,7 +87,7 @@ class LocalBench:
     that measures first."""
 
     def __init__(self, scratch: Scratch, *, load_seconds: float = 120.0) -> None:
-        self._scratch = scratch
+        self.scratch = scratch
         self._load_seconds = load_seconds
         self._pool = SenderPool()
         self._loaded: dict[str, Subject] = {}
@@ -108,7 +108,7 @@ class LocalBench:
     def fingerprint(self) -> Fingerprint:
         """Of this bench; taken once, so that clocks that move give no new one."""
         if self._taken is None:
-            self._taken = fingerprint.take(self._scratch.serving(), local=self._scratch.local)
+            self._taken = fingerprint.take(self.scratch.serving(), local=self.scratch.local)
         return self._taken
 
     def measure(self, order: RoundOrder, store: Blobs, *, done: Done, go_on: GoOn) -> RoundResult:
@@ -131,8 +131,8 @@ class LocalBench:
         """What is loaded and not wanted any more, or not as it is."""
         wanted = {model.candidate: (model, round_.requests(model)) for model in round_.order.models}
         gone = [name for name in self._loaded if self._wanted_as.get(name) != wanted.get(name)]
-        if gone and self._scratch.alive():
-            self._scratch.unload([self._loaded[name].name for name in gone], go_on=round_.go_on)
+        if gone and self.scratch.alive():
+            self.scratch.unload([self._loaded[name].name for name in gone], go_on=round_.go_on)
         for name in gone:
             del self._loaded[name]
         self._wanted_as = wanted
@@ -140,7 +140,7 @@ class LocalBench:
     def _load_all(self, round_: _Round) -> None:
         """Until every candidate is loaded or failed. One that takes the server down takes the others with it, which are loaded
         again; each time counts against it, so this ends."""
-        if not self._scratch.alive():
+        if not self.scratch.alive():
             self._restart(round_)
         while missing := [
             model
@@ -151,15 +151,15 @@ class LocalBench:
             self._load(round_, missing[0])
 
     def _load(self, round_: _Round, model: BenchModel) -> None:
-        scratch, mark, killed = self._scratch, self._scratch.mark(), Killed.now()
+        scratch, mark, killed = self.scratch, self.scratch.mark(), Killed.now()
         try:
             scratch.load(model, round_.store, seconds=self._load_seconds, go_on=round_.go_on)
             self._loaded[model.candidate] = self._warmed_up(round_, model)
         except _BENCH_GONE:
             raise
-        except (_Died, LoadUnknown, ServerUnreachable) as error:
+        except (_Died, LoadUnknown, ServerUnreachable, SenderFailed) as error:
             self._strike(round_, model.candidate, str(error), mark, killed)
-        except (ControlPlaneError, InferenceError, LoadInputError, SenderFailed, ValueError) as error:
+        except (ControlPlaneError, InferenceError, LoadInputError, ValueError) as error:
             if not scratch.alive() or scratch.lost(model.scratch_name):
                 self._strike(round_, model.candidate, str(error), mark, killed)
                 return
@@ -170,9 +170,9 @@ class LocalBench:
         """Raises _Died, or ValueError with the failure when it answers nothing."""
         name = model.scratch_name
         asked = round_.requests(model)
-        known = facts(self._scratch.client, name, version=model.version, deadline_seconds=_CALL_SECONDS)
+        known = facts(self.scratch.client, name, version=model.version, deadline_seconds=_CALL_SECONDS)
         cases = load_cases(b"".join(round_.store.read(asked.golden)))
-        target = self._scratch.target
+        target = self.scratch.target
         if known.decoupled:
             target = replace(target, via=Via(kind="stream", tls=target.via.tls))
         what = traffic(cases, asked, known, name, model.version)
@@ -195,6 +195,7 @@ class LocalBench:
         return Subject(name, model.version, target, what, around=max(measured.rate.value, 1.0))
 
     def _block(self, round_: _Round, block: BlockOrder) -> Measurement:
+        broken = 0
         while True:
             self._load_all(round_)
             failure = round_.failed.get(block.candidate)
@@ -202,8 +203,8 @@ class LocalBench:
             if failure is not None or subject is None:
                 reason = failure.reason if failure is not None else "it is not among the models of the round"
                 return not_measured(round_.order, block, reason, fingerprint=self.fingerprint.digest)
-            mark, killed = self._scratch.mark(), Killed.now()
-            aim = Aim(self._scratch.client, self._pool, self._ceiling, self.fingerprint.digest, round_.go_on)
+            mark, killed = self.scratch.mark(), Killed.now()
+            aim = Aim(self.scratch.client, self._pool, self._ceiling, self.fingerprint.digest, round_.go_on)
             try:
                 taken = take(round_.order, block, subject, aim)
                 row = taken.measurement
@@ -212,16 +213,21 @@ class LocalBench:
                     how = f"it answered nothing any more: {row.failure}"
                     self._strike(round_, block.candidate, how, mark, killed)
                     continue
-            except (_Died, InferenceError, SenderFailed) as error:
+            except (_Died, InferenceError) as error:
                 self._strike(round_, block.candidate, str(error), mark, killed)
                 continue
+            except SenderFailed as error:  # ours, not the candidate's
+                broken += 1
+                if broken < _CHANCES:
+                    continue
+                return not_measured(round_.order, block, str(error), fingerprint=self.fingerprint.digest)
             except (ControlPlaneError, LoadInputError) as error:
                 return not_measured(round_.order, block, str(error), fingerprint=self.fingerprint.digest)
             self._loaded[block.candidate] = replace(subject, around=taken.around)
             return row
 
     def _check(self, name: str, failed: int, said: str) -> None:
-        if failed and (how := self._scratch.lost(name)):
+        if failed and (how := self.scratch.lost(name)):
             raise _Died(f"{how}; {said}")
 
     def _strike(self, round_: _Round, candidate: str, how: str, mark: int, killed: Killed | None) -> None:
@@ -234,18 +240,18 @@ class LocalBench:
     def _fail(self, round_: _Round, candidate: str, reason: str, mark: int, killed: Killed | None) -> None:
         if said := Killed.since(killed):
             reason = f"{reason}; {said}"
-        round_.failed[candidate] = CandidateFailure(candidate, reason, self._scratch.log(mark))
+        round_.failed[candidate] = CandidateFailure(candidate, reason, self.scratch.log(mark))
 
     def _restart(self, round_: _Round) -> None:
         self._loaded.clear()
-        self._scratch.restart(round_.go_on)
+        self.scratch.restart(round_.go_on)
 
     def _ceiling(self, concurrency: int) -> float:
         """In calls a second, by the next power of two."""
         size = 1 << max(2, (concurrency - 1).bit_length())
         if size not in self._ceilings:
             found = calibrate(
-                self._scratch.target,
+                self.scratch.target,
                 concurrency=size,
                 processes=1,
                 connections=1,

@@ -97,7 +97,7 @@ class EmbeddedScratch:
     local = True
 
     def __init__(self, home: Path, runtime: TritonRuntime) -> None:
-        self._home = home
+        self.home = home
         self._models = home / "models"
         self._runtime = runtime
         self._key = secrets.token_urlsafe(24)
@@ -114,7 +114,7 @@ class EmbeddedScratch:
 
     def __enter__(self) -> Self:
         with ExitStack() as held:
-            held.enter_context(_only_one(self._home))
+            held.enter_context(_only_one(self.home))
             held.callback(self._clear)
             held.callback(self._process.stop, 0)  # killed: there is nothing that it could lose
             self._start()
@@ -122,7 +122,7 @@ class EmbeddedScratch:
             self._client = held.enter_context(InferenceClient(address, metadata=self._metadata))
             self._loader = SideLoader(self._client)
             self._repository = LocalRepository(self._models)
-            self._keeper = ServerKeeper(self._home, self._repository.root, self._loader.alive)
+            self._keeper = ServerKeeper(self.home, self._repository.root, self._loader.alive)
             self._held = held.pop_all()
         return self
 
@@ -192,6 +192,10 @@ class EmbeddedScratch:
         ended = sum(birth(one.pid) != one.born for one in known)
         return f"{ended} of its {len(known)} backend processes ended" if ended else ""
 
+    def backends(self, name: str) -> frozenset[Backend]:
+        """Of a loaded model, as they are now."""
+        return self._keeper.backends(name)
+
     def restart(self, go_on: GoOn) -> None:
         self._process.kill()
         go_on()
@@ -212,7 +216,7 @@ class EmbeddedScratch:
         self._process.wait_ready(_START_SECONDS)
 
     def _clear(self) -> None:
-        for directory in (self._models, self._home / f".tritonctl-{self._models.name}"):
+        for directory in (self._models, self.home / f".tritonctl-{self._models.name}"):
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -1,0 +1,162 @@
+# A bench on an embedded scratch server: what a block shows, the order, and what is loaded and unloaded between rounds.
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.load.histogram import decode
+from controlplane.bench.rounds import LocalBench, embedded_bench
+from controlplane.bench.scratch import EmbeddedScratch
+from controlplane.domain.servers import Backend
+from controlplane.domain.sweep_rounds import Requests, Step, Verdict
+from controlplane.domain.sweep_spec import Shape
+from controlplane.errors import LeaseLost
+from controlplane.triton.runtime.find import TritonRuntime
+from tests.live.bench_models import CLOSED, ROWS, Done, Shelf, blocks, measured, open_shelf, order
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return open_shelf(tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.fixture(scope="module")
+def bench(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBench]:
+    with embedded_bench(tmp_path_factory.mktemp("bench"), runtime) as opened:
+        yield opened
+
+
+def test_a_block_of_a_closed_loop_shows_what_the_candidate_did(bench: LocalBench, shelf: Shelf) -> None:
+    model = shelf.scale("plain")
+    (block,) = blocks([model], CLOSED, seconds=1.0)
+    result, done = measured(bench, shelf, order([model], Requests(shelf.golden(ROWS)), [block]))
+    (row,) = result.measurements
+    assert done.rows == [row]
+    assert result.failed == ()
+    assert (row.order, row.failed, row.transport) == (block, 0, "http2")
+    assert row.verdict in {Verdict.VALID, Verdict.TOO_FEW_SAMPLES, Verdict.UNSTABLE}
+    assert row.figures["throughput"] == pytest.approx(row.completed / row.seconds, rel=0.3)
+    assert 0 < row.figures["latency_ms p50"] < 1000
+    counts = decode(row.histogram)[1]
+    assert counts.sum() == row.completed
+    assert row.server["succeeded"] >= row.completed
+    assert sum(size * count for size, count in row.batches.items()) == row.server["inferences"]
+    assert row.fingerprint == result.fingerprint.digest
+    assert result.fingerprint.serving.triton_version == "2.51.0"
+
+
+def test_all_shapes_of_load_are_measured(bench: LocalBench, shelf: Shelf, tmp_path: Path) -> None:
+    times = tmp_path / "times"
+    times.write_text("\n".join(str(number / 100) for number in range(100)))
+    steps = [
+        Step(Shape.CONCURRENCY, "1"),
+        Step(Shape.RATE, "100"),
+        Step(Shape.RATE, "100", "even"),
+        Step(Shape.BURSTS, "200:0.2:0.3"),
+        Step(Shape.RAMP, "50:200:1"),
+        Step(Shape.CURVE, "0:50,0.5:200,1:50"),
+        Step(Shape.TRACE, str(times)),
+        Step(Shape.FIND_RATE, ""),
+        Step(Shape.FIND_RATE, "2000:9000"),
+    ]
+    model = shelf.scale("shapes")
+    found, _ = measured(
+        bench, shelf, order([model], Requests(shelf.golden(ROWS)), blocks([model], *steps, seconds=1.0))
+    )
+    assert {row.order.step.label: row.failed for row in found.measurements if row.failed} == {}
+    closed, poisson, even, bursts, ramp, curve, trace, finds, far = found.measurements
+    assert [row.offered for row in (even, trace)] == pytest.approx([100, 90], abs=2)
+    assert [row.offered for row in (poisson, bursts, ramp, curve)] == pytest.approx([100, 80, 125, 125], rel=0.4)
+    assert closed.figures["throughput"] > 50
+    assert even.figures["latency_ms p50"] > 0
+    assert "throughput" in ramp.figures
+    assert finds.reasons[0].startswith("the rate rose from ")
+    assert set(finds.figures) <= {"sustainable_rate"}
+    assert far.figures == {}
+
+
+def test_what_cannot_be_sent_is_a_row_with_its_reason(bench: LocalBench, shelf: Shelf) -> None:
+    model = shelf.scale("plain")
+    steps = [Step(Shape.RATE, "1,2"), Step(Shape.TRACE, "/nowhere"), Step(Shape.CONCURRENCY, "0.5"), CLOSED]
+    ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], *steps))
+    rows = measured(bench, shelf, ordered)[0].measurements
+    assert [row.verdict is Verdict.NOT_MEASURED for row in rows] == [True, True, True, False]
+    assert [row.reasons[0].partition(":")[0] for row in rows[:3]] == [
+        "rate 1,2 is 2 steps",
+        "the trace /nowhere cannot be read",
+        "0.5 calls cannot be in flight",
+    ]
+
+
+def test_a_rate_is_looked_for_only_under_a_bound(bench: LocalBench, shelf: Shelf) -> None:
+    model = shelf.scale("plain")
+    ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], Step(Shape.FIND_RATE, "")))
+    (row,) = measured(bench, shelf, replace(ordered, bound_ms=None, percent=None))[0].measurements
+    assert row.verdict is Verdict.NOT_MEASURED
+    assert row.reasons == ("a rate is looked for at which no latency is to hold",)
+
+
+def test_the_rate_that_is_found_is_near_what_the_server_does_at_the_most(bench: LocalBench, shelf: Shelf) -> None:
+    model = shelf.python("ten milliseconds", "time.sleep(0.010 * len(rows))")
+    steps = [Step(Shape.CONCURRENCY, "4"), Step(Shape.FIND_RATE, ""), Step(Shape.FIND_RATE, "")]
+    ordered = order(
+        [model], Requests(shelf.golden(ROWS)), blocks([model], *steps, turns=2, seconds=3.0), bound_ms=100.0
+    )
+    rows = measured(bench, shelf, ordered)[0].measurements
+    capacity = np.mean([row.figures["throughput"] for row in rows if row.order.step.shape is Shape.CONCURRENCY])
+    found = [row.figures["sustainable_rate"] for row in rows if row.order.step.shape is Shape.FIND_RATE]
+    assert len(found) == 4
+    assert np.median(found) == pytest.approx(capacity, rel=0.25)
+
+
+def test_blocks_are_measured_in_the_order_that_was_given(bench: LocalBench, shelf: Shelf) -> None:
+    models = [shelf.scale("one"), shelf.scale("two", instances=2), shelf.scale("three")]
+    ordered = order(models, Requests(shelf.golden(ROWS)), blocks(models, CLOSED, turns=3, seconds=0.3))
+    result, done = measured(bench, shelf, ordered)
+    assert [row.order for row in done.rows] == list(ordered.blocks)
+    assert list(result.measurements) == done.rows
+    begun = [row.started_at for row in done.rows]
+    assert begun == sorted(begun)
+    assert all(one.finished_at <= next_.started_at for one, next_ in pairwise(done.rows))
+
+
+def test_what_is_loaded_stays_loaded_until_a_round_does_not_want_it(bench: LocalBench, shelf: Shelf) -> None:
+    one, two, three = (shelf.scale(f"stays {number}") for number in range(3))
+    asked = Requests(shelf.golden(ROWS))
+    first = order([one, two], asked, blocks([one, two], CLOSED, seconds=0.3))
+    measured(bench, shelf, first)
+    kept = backends(bench, one.scratch_name)
+    measured(bench, shelf, order([one, three], asked, blocks([one, three], CLOSED, seconds=0.3), number=2))
+    assert kept
+    assert backends(bench, one.scratch_name) == kept
+    assert backends(bench, two.scratch_name) == frozenset()
+    assert len(backends(bench, three.scratch_name)) == 1
+
+
+def test_what_go_on_raises_ends_the_round_and_the_next_one_is_measured(bench: LocalBench, shelf: Shelf) -> None:
+    model = shelf.scale("plain")
+    ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], CLOSED, turns=4, seconds=1.0))
+    end = time.monotonic() + 2.5
+
+    def go_on() -> None:
+        if time.monotonic() > end:
+            raise LeaseLost("somebody else measures now")
+
+    done = Done()
+    with pytest.raises(LeaseLost):
+        bench.measure(ordered, shelf.store, done=done, go_on=go_on)
+    assert time.monotonic() < end + 1.5
+    assert 1 <= len(done.rows) < 4
+    assert [row.failed for row in measured(bench, shelf, ordered)[0].measurements] == [0] * 4
+
+
+def backends(bench: LocalBench, name: str) -> frozenset[Backend]:
+    scratch = bench.scratch
+    assert isinstance(scratch, EmbeddedScratch)
+    return scratch.backends(name)
