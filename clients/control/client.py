@@ -16,6 +16,7 @@ from clients.control.changes import ChangesRoom
 from clients.control.configs import ConfigsRoom
 from clients.control.environments import EnvironmentsRoom
 from clients.control.pinned import Witness
+from clients.control.sweeps import SweepsRoom
 from clients.control.transport import Connection
 from clients.control.uploads import UploadsRoom
 from clients.control.webhooks import WebhooksRoom
@@ -42,6 +43,7 @@ class ControlClient:
         self.changes = ChangesRoom(self.connection)
         self.configs = ConfigsRoom(self.connection)
         self.environments = EnvironmentsRoom(self.connection)
+        self.sweeps = SweepsRoom(self.connection)
         self.uploads = UploadsRoom(self.connection)
         self.webhooks = WebhooksRoom(self.connection)
 

@@ -11,7 +11,7 @@ from fastapi import Request
 from controlplane.errors import InvalidInput
 
 _DIGITS = 18
-_NUMBERS = frozenset({"change", "number", "old", "new", "base"})
+_NUMBERS = frozenset({"change", "number", "old", "new", "base", "sweep", "trial", "one", "other"})
 """Parameters that are numbers: a name may be made of digits alone."""
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from controlplane.api import access, audit, blobs, catalog, changes, configs, environments, webhooks
 from controlplane.api.openapi import Route
+from controlplane.api.sweep_routes import SWEEPS
 from controlplane.domain.access import Permission
 from controlplane.errors import (
     AlreadyExists,
@@ -341,6 +342,7 @@ ROUTES: tuple[Route, ...] = (
     *_CONFIGS,
     *_ENVIRONMENTS,
     *_CHANGES,
+    *SWEEPS,
     *_AUDIT,
     *_WEBHOOKS,
 )

@@ -28,6 +28,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "config": ("config:config", "Generate, check and compare Triton configs."),
         "infer": ("infer:infer", "Send one request to a live model."),
     },
+    "Tuning": {
+        "sweep": ("sweep:sweep", "Find the config that meets a model's objectives, and why."),
+    },
     "Deployments": {
         "environment": ("environment:environment", "Environments and their policies."),
         "server": ("server:server", "Triton servers of an environment."),

@@ -46,7 +46,7 @@ def test_no_odd_path_is_an_error_of_ours(api: Api) -> None:
     assert found == {}
 
 
-@pytest.mark.parametrize("path", ["/v1/changes", "/v1/audit/entries", "/v1/models", "/v1/tokens"])
+@pytest.mark.parametrize("path", ["/v1/changes", "/v1/audit/entries", "/v1/models", "/v1/sweeps", "/v1/tokens"])
 def test_no_odd_query_is_an_error_of_ours(api: Api, path: str) -> None:
     with api.http("admin") as client:
         for name in ("cursor", "limit", "model", "environment", "state", "subject", "actor", "principal"):

@@ -18,6 +18,8 @@ PARAMETERS = {
     "env": "nowhere",
     "change": "999",
     "number": "999",
+    "sweep": "999",
+    "trial": "999",
     "role": "viewer",
     "sha256": f"sha256:{'0' * 64}",
 }
