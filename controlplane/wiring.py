@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
 from clients.inference import Tls
+from controlplane.bench.dask import DaskBench
+from controlplane.bench.rounds import bench_at, embedded_bench
 from controlplane.domain.audit_report import VerificationReport
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Golden, Version
@@ -17,6 +20,7 @@ from controlplane.domain.environments import ServerSpec
 from controlplane.domain.golden import GoldenCase, load_cases
 from controlplane.domain.notes import Verifier as NoteVerifier
 from controlplane.domain.servers import HostFacts
+from controlplane.domain.sweeps import Sweep
 from controlplane.errors import InvalidInput, SettingsInvalid
 from controlplane.services.access import AccessService
 from controlplane.services.audit import AuditService
@@ -33,10 +37,12 @@ from controlplane.services.idempotency import IdempotencyService
 from controlplane.services.installation import InstallationService
 from controlplane.services.latency import LatencyGates
 from controlplane.services.planning import Planner
-from controlplane.services.ports import ArtifactStore, Target
+from controlplane.services.ports import ArtifactStore, Bench, Target
 from controlplane.services.rooms import Services
-from controlplane.services.sweep_drafts import SweepDrafts
+from controlplane.services.sweep_drafts import EMBEDDED, SweepDrafts, check_bench
+from controlplane.services.sweep_runner import SweepRunner
 from controlplane.services.sweeps import SweepService
+from controlplane.services.turns import Turns
 from controlplane.services.verification import Verifier
 from controlplane.services.watch import Watcher
 from controlplane.services.webhooks import WebhookService
@@ -53,11 +59,14 @@ from controlplane.triton.onnx_graph import OnnxInspector
 from controlplane.triton.pbtxt import PbtxtCodec
 from controlplane.triton.probe import prove_instances
 from controlplane.triton.repository import LocalRepository
+from controlplane.triton.runtime.find import find
 from controlplane.triton.runtime.keeper import ServerKeeper
 from controlplane.triton.runtime.launch import PROBES
 from controlplane.webhook_post import HttpPoster
 from controlplane.worker import Worker
 
+_BENCH_KEY = "bench"
+"""The secret that opens the restricted protocols of the benches that the settings name."""
 ADMIN_KEY_NAME = "admin-key"
 """The header under which restricted protocols are opened, as our launch line and our deploy files set it."""
 
@@ -211,6 +220,23 @@ class Connections:
         )
 
 
+class Benches:
+    """Opens benches: one of our own in the home, a Triton that stands ready for this, or those behind a Dask scheduler."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __call__(self, sweep: Sweep) -> AbstractContextManager[Bench]:
+        address = check_bench(sweep.bench, self._settings.sweeps.benches)
+        if address == EMBEDDED:
+            runtime = find(self._settings.runtime_dir, self._settings.tritonserver)
+            return embedded_bench(self._settings.bench_home, runtime)
+        if "://" in address:
+            return DaskBench(address)
+        known = address in self._settings.sweeps.benches  # a key goes nowhere else
+        return bench_at(address, key=self._settings.secrets.get(_BENCH_KEY) if known else None)
+
+
 def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: Boundary = no_boundary) -> Worker:
     clock = SystemClock()
     access = AccessService(storage, clock)
@@ -219,7 +245,18 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
     engine = Engine(storage, artifacts, PbtxtCodec(), clock, boundary=boundary)
     read_golden = functools.partial(_read_golden, artifacts)
     verifier = Verifier(read_golden, prove_instances, seconds=settings.worker.probe_seconds)
-    latency = LatencyGates(storage, read_golden, clock, boundary=boundary)
+    turns = Turns()
+    latency = LatencyGates(storage, read_golden, clock, boundary=boundary, turns=turns)
+    sweeps = SweepRunner(
+        storage,
+        clock,
+        Benches(settings),
+        artifacts,
+        PbtxtCodec(),
+        name=name,
+        lease_seconds=settings.worker.lease_seconds,
+        turns=turns,
+    )
     return Worker(
         storage,
         clock,
@@ -232,7 +269,7 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
             build_audit(settings, storage, access).sign,
             functools.partial(_clean_staging, storage, connect),
         ),
-        companions=(Courier(storage, clock, _poster(settings)).run, latency.run),
+        companions=(Courier(storage, clock, _poster(settings)).run, latency.run, sweeps.run),
     )
 
 

@@ -98,6 +98,8 @@ def fates(
                 add(who, last + 2, "on the front", f"{found.chosen} is preferred: {found.reason}")
             elif who in found.dominated:
                 add(who, last + 2, "dominated", found.dominated[who])
+            elif (beaten := _beaten(who, rates or {})) is not None:
+                add(who, last + 2, "lower rate", beaten)
             else:
                 add(who, last + 2, "not shown to meet the objectives", "; ".join(open_))
     return {one.number: tuple(listed.get(one.candidate, ())) for one in trials}
@@ -180,6 +182,17 @@ def _because(
         lines.append(f"{where}: {shares.words}")
     lines += reasons(terms.asked, trials, measurements, chosen)
     return lines
+
+
+def _beaten(who: str, rates: Mapping[str, Found]) -> str | None:
+    """By whose rate, that was measured again, so that its own did not have to be."""
+    own = rates.get(who)
+    if own is None or own.confirmed or own.failure:
+        return None
+    best = max(rates, key=lambda name: rates[name].good if rates[name].confirmed else 0.0)
+    if not rates[best].confirmed or own.bad > rates[best].good:
+        return None
+    return f"{own.bad:g}/s did not hold, and {best} holds {rates[best].good:g}/s"
 
 
 def _rate_words(rate: Found) -> str:

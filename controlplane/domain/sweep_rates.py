@@ -24,7 +24,7 @@ AGAIN = 5
 _FEWEST_AGAIN = 3
 _MOST_TURNS = 8
 _MOST_BACK = 4
-_BEGIN = 0.8
+BEGIN = 0.8
 """Of what is estimated: while a rate rises the queue has not grown yet, and the steady rate is 10 to 30 % lower."""
 _STRIDES = (1.15, 1.3, 1.7, 2.0)
 _SPARE = 1.3
@@ -124,7 +124,7 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
     def seconds(rate: float) -> float:
         return round(min(max(planned.seconds, _SHORTEST, _SPARE * need / rate), _LONGEST), 3)
 
-    brackets = {name: _Bracket(max(start * _BEGIN, 0.1)) for name, start in starts.items()}
+    brackets = {name: _Bracket(max(start * BEGIN, 0.1)) for name, start in starts.items()}
     for turn in range(_MOST_TURNS):
         names = [name for name, one in brackets.items() if not one.done]
         if not names:

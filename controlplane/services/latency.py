@@ -28,6 +28,7 @@ from controlplane.domain.latency_gates import (
 from controlplane.errors import ControlPlaneError, LeaseLost
 from controlplane.services.engine import Boundary, Work, no_boundary
 from controlplane.services.ports import Clock, GoldenReader, Target
+from controlplane.services.turns import Turns
 from controlplane.storage.unit_of_work import Storage
 
 _LOOK_SECONDS = 1.0
@@ -62,16 +63,22 @@ def exempt(gates: Sequence[LatencyGate], model: str) -> tuple[str, ...]:
 
 class LatencyGates:
     """Used by the worker, under a lease. Rollbacks, undos, reconciliations and healing are not gated: going back is to be
-    fast. One measurement at a time in a process, so that none disturbs another."""
+    fast. One measurement at a time in a process, those of sweeps included, so that none disturbs another."""
 
     def __init__(
-        self, storage: Storage, read_golden: GoldenReader, clock: Clock, *, boundary: Boundary = no_boundary
+        self,
+        storage: Storage,
+        read_golden: GoldenReader,
+        clock: Clock,
+        *,
+        boundary: Boundary = no_boundary,
+        turns: Turns | None = None,
     ) -> None:
         self._storage = storage
         self._read_golden = read_golden
         self._clock = clock
         self._boundary = boundary
-        self._one = threading.Lock()
+        self._one = turns or Turns()
         self._stopping = threading.Event()
 
     def run(self, stop: threading.Event) -> None:

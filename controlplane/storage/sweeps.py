@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    or_,
     select,
     update,
 )
@@ -157,6 +158,14 @@ class SweepStore:
         return self.get(sweep)
 
     # the lease
+
+    def waits(self, now: datetime) -> bool:
+        """Whether any is queued or running under no lease. A claim may still find its bench taken."""
+        query = select(SweepRow.id).where(
+            SweepRow.state.in_([state.value for state in ACTIVE]),
+            or_(SweepRow.lease_expires_at.is_(None), SweepRow.lease_expires_at < now),
+        )
+        return self._session.scalars(query.limit(1)).first() is not None
 
     def claim(self, owner: str, now: datetime, seconds: float) -> tuple[int, int] | None:
         """Take the oldest sweep that is queued, or running under a lease that is free or over: its id and the lease's token. A

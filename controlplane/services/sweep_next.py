@@ -1,0 +1,160 @@
+# What a sweep does next, by its rows: the round to measure, candidates to ask for, or nothing, and then its answer.
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.sweep_answer import Conclusion, concluded, fates
+from controlplane.domain.sweep_asking import asked_and_raced
+from controlplane.domain.sweep_course import Ahead, Raced, Rounds, Terms, raced, terms_of
+from controlplane.domain.sweep_figures import RATE, THROUGHPUT
+from controlplane.domain.sweep_rates import BEGIN, Sought, sought
+from controlplane.domain.sweep_rounds import BenchModel, Measurement, RoundOrder, Stage
+from controlplane.domain.sweep_search import words
+from controlplane.domain.sweep_spec import Method, Shape, spec_from_json
+from controlplane.domain.sweeps import Sweep, Taken, Trial
+from controlplane.services.ports import ConfigCodec
+from controlplane.services.sweep_drafts import Material
+from controlplane.services.sweep_optuna import Asked, next_candidates, reference
+
+_STAGES = {
+    Stage.RACE: "race",
+    Stage.CONFIRM: "finalists are measured again",
+    Stage.RATE: "highest rate",
+    Stage.COMPARE: "comparison",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Where a sweep stands. `ahead` is what to measure; `asks` is how many candidates to ask for; with neither it is over."""
+
+    sweep: Sweep
+    trials: tuple[Trial, ...]
+    measurements: tuple[Measurement, ...]
+    terms: Terms
+    raced: Raced
+    sought: Sought | None
+
+    @property
+    def ahead(self) -> Ahead | None:
+        return self.raced.ahead or (None if self.sought is None else self.sought.ahead)
+
+    @property
+    def asks(self) -> int:
+        return self.raced.asks
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Candidates that could not be measured on, and why, as far as blocks tell."""
+        found = {name: why for look in self.raced.looks for name, why in look.failed.items()}
+        rates = {} if self.sought is None else self.sought.found
+        return found | {name: one.failure for name, one in rates.items() if one.failure}
+
+    def fates(self) -> dict[int, tuple[JsonObject, ...]]:
+        return fates(self.trials, self.raced, None if self.sought is None else self.sought.found)
+
+    def conclusion(self) -> Conclusion:
+        return concluded(self.terms, self.trials, self.measurements, self.raced, self.sought)
+
+    def progress(self, done: int, seconds: float = 0.0) -> JsonObject:
+        """With `done` blocks measured, for `seconds` since the round ahead began."""
+        ahead = self.ahead
+        planned = sum(stage.blocks for stage in self.terms.stages.all)
+        known = len(self.measurements) + (0 if ahead is None else len(ahead.blocks))
+        left = min(self.raced.budget.left, int(str(self.sweep.plan["seconds"])) - self.raced.budget.spent)
+        return {
+            "stage": "done" if ahead is None else _STAGES[ahead.stage],
+            "round": 0 if ahead is None else ahead.number,
+            "done": done,
+            "ordered": done if ahead is None else max(planned, known),
+            "seconds_left": 0 if ahead is None else max(0, round(left - seconds)),
+            "leader": self._leader(),
+        }
+
+    def _leader(self) -> str:
+        """The best so far, and its first figure."""
+        left = self.raced.standing.left
+        if not self.raced.looks or not left:
+            return ""
+        trial = next(one for one in self.trials if one.candidate == left[0])
+        said = ", ".join(f"{name} {value}" for name, value in trial.parameters.items()) or "the base config"
+        seen = next((one for one in self.raced.standing.finalists if one.name == left[0]), None)
+        figure = self.terms.asked.figures[0].name
+        shown = f": {figure} {words(seen.figures[figure])}" if seen is not None and figure in seen.figures else ""
+        return f"trial {trial.name} ({said}){shown}"
+
+
+def where(
+    sweep: Sweep, trials: Sequence[Trial], taken: Sequence[Taken], material: Material, *, exhausted: bool = False
+) -> Next:
+    """`exhausted`: whoever is asked for candidates knows no more."""
+    terms = terms_of(sweep, material.subject.sizes, material.memory_bytes)
+    rounds = Rounds(terms, taken, trials)
+    if terms.method is Method.OPTUNA:
+        found = asked_and_raced(rounds, trials, reference(trials), exhausted=exhausted)
+    else:
+        found = raced(rounds, [one.candidate for one in trials if not one.refused])
+    measurements = tuple(one.measurement for one in taken)
+    starts = {}
+    if terms.asked.finds_rate and found.ahead is None and not found.asks:
+        starts = _starts(terms, found, measurements)
+    return Next(sweep, tuple(trials), measurements, terms, found, sought(rounds, starts) if starts else None)
+
+
+def order_of(now: Next, material: Material) -> RoundOrder:
+    """The round ahead, as a bench gets it."""
+    ahead, asked = now.ahead, now.terms.asked
+    assert ahead is not None
+    by_digest = {one.candidate: one for one in now.trials}
+    trials = [by_digest[name] for name in ahead.candidates]
+    return RoundOrder(
+        sweep=now.sweep.id,
+        number=ahead.number,
+        stage=ahead.stage,
+        models=tuple(
+            BenchModel(one.candidate, one.version, one.config or {}, material.manifests[one.version], material.beside)
+            for one in trials
+        ),
+        requests={version: material.requests[version] for version in sorted({one.version for one in trials})},
+        blocks=ahead.blocks,
+        percents=asked.percents,
+        percent=None if asked.bound is None else asked.bound.percent,
+        bound_ms=None if asked.bound is None else asked.bound.ms,
+    )
+
+
+def more(now: Next, material: Material, codec: ConfigCodec) -> Asked:
+    """The candidates to measure next. Raises RuntimeUnavailable where optuna is not installed."""
+    spec = spec_from_json(now.sweep.spec)
+    return next_candidates(
+        material.space,
+        material.subject,
+        codec,
+        now.trials,
+        now.raced.seen,
+        figures=now.terms.asked.figures,
+        hard=now.terms.asked.hard,
+        seed=spec.search.seed,
+        count=now.asks,
+        rows=int(str(now.sweep.load["rows"])),
+    )
+
+
+def _starts(terms: Terms, found: Raced, measurements: Sequence[Measurement]) -> dict[str, float]:
+    """At which rate each finalist begins: what it showed; where it showed nothing, what it answered at the most."""
+    step = terms.asked.steps[0]
+    starts = {}
+    for one in found.standing.finalists:
+        if one.name not in found.standing.left:
+            continue
+        if step.shape is Shape.RATE:
+            starts[one.name] = max(float(each.text) for each in terms.asked.steps) / BEGIN
+            continue
+        seen = one.figures.get(RATE) or one.figures.get(THROUGHPUT)
+        own = [m.completed / m.seconds for m in measurements if m.order.candidate == one.name and m.seconds > 0]
+        start = seen.value if seen is not None else max(own, default=0.0)
+        if start > 0:
+            starts[one.name] = start
+    return starts
