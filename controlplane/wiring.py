@@ -22,6 +22,7 @@ from controlplane.domain.notes import Verifier as NoteVerifier
 from controlplane.domain.servers import HostFacts
 from controlplane.domain.sweeps import Sweep
 from controlplane.errors import InvalidInput, SettingsInvalid
+from controlplane.server_machine import ServerMachines
 from controlplane.services.access import AccessService
 from controlplane.services.audit import AuditService
 from controlplane.services.audit_verify import verify
@@ -39,6 +40,7 @@ from controlplane.services.latency import LatencyGates
 from controlplane.services.planning import Planner
 from controlplane.services.ports import ArtifactStore, Bench, Target
 from controlplane.services.rooms import Services
+from controlplane.services.server_machines import MachineWatch
 from controlplane.services.sweep_drafts import EMBEDDED, SweepDrafts, check_bench
 from controlplane.services.sweep_runner import SweepRunner
 from controlplane.services.sweeps import SweepService
@@ -257,6 +259,7 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
         lease_seconds=settings.worker.lease_seconds,
         turns=turns,
     )
+    machines = MachineWatch(storage, ServerMachines(settings, _tls), clock)
     return Worker(
         storage,
         clock,
@@ -269,7 +272,7 @@ def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: B
             build_audit(settings, storage, access).sign,
             functools.partial(_clean_staging, storage, connect),
         ),
-        companions=(Courier(storage, clock, _poster(settings)).run, latency.run, sweeps.run),
+        companions=(Courier(storage, clock, _poster(settings)).run, latency.run, sweeps.run, machines.run),
     )
 
 

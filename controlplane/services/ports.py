@@ -14,6 +14,7 @@ from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Golden, Inspection, Version
 from controlplane.domain.environments import Proof, ServerSpec
+from controlplane.domain.fingerprints import Fingerprint
 from controlplane.domain.golden import GoldenCase
 from controlplane.domain.latency_gates import LatencyGate, LatencySeen
 from controlplane.domain.servers import Backend, ModelFiles, VersionState
@@ -277,6 +278,15 @@ class ConfigGenerator(Protocol):
 
     def __call__(self, version: Version, *, embedded: bool) -> JsonObject:
         """`embedded`: for our own server on this host. Raises InvalidInput for an opaque version."""
+        ...
+
+
+class MachineReader(Protocol):
+    """Looks at the machine of a server."""
+
+    def __call__(self, spec: ServerSpec) -> Fingerprint | None:
+        """As a bench on that machine would have it; without the host where that is another one. None where the server does not
+        answer in time."""
         ...
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clients.load.statistics import Interval
-from controlplane.domain.canonical import digest
+from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.catalog import Objective
 from controlplane.domain.environments import RevisionContent, VersionRef
 from controlplane.domain.evidence import Evidence, EvidenceNow, EvidenceOutcome, judge, objectives_digest
@@ -19,7 +19,7 @@ from controlplane.errors import PolicyInvalid
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ARTIFACT = "sha256:" + "a" * 64
-CONFIG = {"name": "digits", "max_batch_size": 8}
+CONFIG: JsonObject = {"name": "digits", "max_batch_size": 8}
 P99 = Objective("digits", "fast", "latency_ms", "p99", "at_most", "10", "product", None)
 HOST = Host("Xeon", 2, 2, 2000, None, 8 << 30, (), "6.1")
 MACHINE = Fingerprint(HOST, Serving("2.51.0", "sha256:b"), local=True, packages=(), control_plane="1", commit=None)
@@ -160,7 +160,7 @@ def test_a_policy_keeps_its_clauses_and_asks_once_for_each_pattern() -> None:
     assert policy.evidence == (EvidenceClause("digits*"), EvidenceClause("other", 3))
     for wrong in (["*", "*"], "*", [f"m{number}" for number in range(21)], [3]):
         with pytest.raises(PolicyInvalid):
-            clauses_from_json(wrong)  # type: ignore[arg-type]
+            clauses_from_json(wrong)
 
 
 def test_all_clauses_about_a_model_are_asked_together() -> None:
