@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from clients.inference import Tls
-from controlplane.bench.dask import DaskBench
+from controlplane.bench.dask import DaskBench, check_installed
 from controlplane.bench.rounds import bench_at, embedded_bench
 from controlplane.domain.audit_report import VerificationReport
 from controlplane.domain.canonical import JsonObject
@@ -66,6 +67,9 @@ from controlplane.triton.runtime.keeper import ServerKeeper
 from controlplane.triton.runtime.launch import PROBES
 from controlplane.webhook_post import HttpPoster
 from controlplane.worker import Worker
+
+if TYPE_CHECKING:
+    from controlplane.bench.slot import BenchSlot
 
 _BENCH_KEY = "bench"
 """The secret that opens the restricted protocols of the benches that the settings name."""
@@ -237,6 +241,16 @@ class Benches:
             return DaskBench(address)
         known = address in self._settings.sweeps.benches  # a key goes nowhere else
         return bench_at(address, key=self._settings.secrets.get(_BENCH_KEY) if known else None)
+
+
+def bench_slot(settings: Settings) -> BenchSlot:
+    """What a Dask worker measures on: an embedded Triton of its own. Raises RuntimeUnavailable without Dask or Triton."""
+    check_installed()
+    from controlplane.bench.slot import BenchSlot
+
+    runtime = find(settings.runtime_dir, settings.tritonserver)
+    home = settings.bench_home
+    return BenchSlot(lambda: embedded_bench(home, runtime), open_artifacts(settings), home / "spool")
 
 
 def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: Boundary = no_boundary) -> Worker:

@@ -9,6 +9,7 @@ no block is told twice, and no turn is of two hosts."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 import uuid
@@ -371,15 +372,20 @@ def scheduler_address(address: str) -> str:
     return f"{SCHEMES[scheme]}://{rest}"
 
 
-def connect(address: str) -> Client:
-    """Raises RuntimeUnavailable where Dask is not installed, ServerUnreachable where no scheduler answers."""
-    try:
-        from distributed import Client
-    except ModuleNotFoundError:
+def check_installed() -> None:
+    """Raises RuntimeUnavailable."""
+    if importlib.util.find_spec("distributed") is None:
         raise RuntimeUnavailable(
             "the Dask executor needs the package distributed, which is not installed here",
             hint="pip install 'triton-controlplane[dask]'",
-        ) from None
+        )
+
+
+def connect(address: str) -> Client:
+    """Raises RuntimeUnavailable where Dask is not installed, ServerUnreachable where no scheduler answers."""
+    check_installed()
+    from distributed import Client
+
     try:
         return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="tritonctl")
     except OSError as error:

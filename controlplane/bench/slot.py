@@ -175,8 +175,6 @@ def _slot() -> BenchSlot:
     return slot
 
 
-def bench_worker(scheduler: str, slot: BenchSlot, *, name: str | None, directory: Path) -> Worker:
+def bench_worker(scheduler: str, slot: BenchSlot, *, name: str | None, directory: str) -> Worker:
     """`async with` it. One thread, no nanny: the bench dies with this process."""
-    return Worker(
-        scheduler, nthreads=1, resources={RESOURCE: 1}, plugins=(slot,), name=name, local_directory=str(directory)
-    )
+    return Worker(scheduler, nthreads=1, resources={RESOURCE: 1}, plugins=(slot,), name=name, local_directory=directory)

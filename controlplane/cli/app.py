@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "api": ("processes:api", "Serve the HTTP API."),
         "worker": ("processes:worker", "Converge deployments, watch them, sign checkpoints."),
         "db": ("db:db", "Upgrade and check the database's schema."),
+        "bench": ("bench:bench", "Hosts that sweeps are measured on."),
         "runtime": ("runtime:runtime", "The embedded Triton server."),
         "completion": ("completion:completion", "Print the shell completion script."),
     },

@@ -87,7 +87,7 @@ def main(scheduler: str, directory: Path, name: str, memory: int) -> None:
     async def run() -> None:
         opener = lambda: simulated(directory / f"{name}.journal", memory)  # noqa: E731
         slot = BenchSlot(opener, ObjectArtifactStore.local(directory / name / "blobs"), directory / name / "spool")
-        async with bench_worker(scheduler, slot, name=name, directory=directory / name) as worker:
+        async with bench_worker(scheduler, slot, name=name, directory=str(directory / name)) as worker:
             await worker.finished()
 
     asyncio.run(run())

@@ -1,9 +1,7 @@
 # What the Dask bench refuses before it reaches a cluster.
 from __future__ import annotations
 
-import builtins
-from collections.abc import Callable
-from types import ModuleType
+import importlib.util
 
 import pytest
 
@@ -24,14 +22,7 @@ def test_addresses_are_those_of_dask() -> None:
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Callable[..., ModuleType] = builtins.__import__
-
-    def without(name: str, *rest: object, **more: object) -> ModuleType:
-        if name == "distributed":
-            raise ModuleNotFoundError(name)
-        return real(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
     with pytest.raises(RuntimeUnavailable) as caught, DaskBench("dask://127.0.0.1:1"):
         pass
