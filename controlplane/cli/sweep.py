@@ -134,7 +134,7 @@ def list_sweeps(session: Session, /, **given: Any) -> None:
     emit_page(
         session,
         session.client.sweeps.list(**given),
-        ("ID", "STATE", "MODEL", "ENV", "BENCH", "STARTED", "BY", "CHOSEN", "PROGRESS"),
+        ("ID", "STATE", "MODEL", "ENV", "BENCH", "STARTED", "BY", "CHOSEN", "MESSAGE"),
         lambda s: (
             s.id,
             s.state,

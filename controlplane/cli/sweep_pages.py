@@ -169,7 +169,7 @@ def trial_page(trial: TrialView) -> None:
 
 def comparison_page(compared: ComparisonView) -> None:
     one, other = (f"{compared.sweep}.{number}" for number in (compared.one, compared.other))
-    click.echo(f"{other} beside {one}, as a multiple of it, within {100 * compared.margin:g} % counts as no difference")
+    click.echo(f"trial {other} as a multiple of trial {one}; within {100 * compared.margin:g} % they count as alike")
     table(
         ("FIGURE", f"{other} / {one}", "95 %", f"{other} IS", "BLOCKS OF EACH"),
         [
@@ -222,7 +222,10 @@ def _parameters(trial: TrialView) -> str:
 
 
 def _candidates(sweep: PlanView | SweepView, tried: Sequence[TrialView]) -> str:
-    said = f"{len(tried)} of {_count(_number(sweep.space.get('choices')), 'choice')}"
+    listed = [trial for trial in tried if trial.parameters]
+    said = f"{len(listed)} of {_count(_number(sweep.space.get('choices')), 'choice')}"
+    if len(listed) < len(tried):
+        said += f" and {_count(len(tried) - len(listed), 'base config')} besides"
     others = (("merged", "the same as others"), ("refused", "refused"))
     counted = [f"{count} {words}" for name, words in others if (count := _number(sweep.space.get(name)))]
     return f"{said} ({', '.join(counted)})" if counted else said

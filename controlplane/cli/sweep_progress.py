@@ -1,6 +1,7 @@
 # How far a sweep is: a bar on a terminal, plain lines in a pipe; always on stderr.
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ import click
 
 from clients.control.types import JsonObject, SweepSummary
 
+_WHOLE = 1000
+_BAR, _AROUND = 20, 14
+"""Characters of the bar, and of its brackets and percents."""
 _SHARES = 10
 """In a pipe, a line at each tenth of the way."""
 
@@ -43,7 +47,7 @@ class Standing:
         if self.seconds_left is not None:
             parts.append(f"about {duration(self.seconds_left)} left")
         if self.leader:
-            parts.append(f"{self.leader} leads")
+            parts.append(f"ahead: {self.leader}")
         return ", ".join(part for part in parts if part)
 
 
@@ -52,15 +56,21 @@ def followed(sweeps: Iterable[SweepSummary]) -> Iterator[SweepSummary]:
     live = sys.stderr.isatty()
     said: tuple[object, ...] = ()
     with click.progressbar(
-        length=1000, file=sys.stderr, hidden=not live, show_eta=False, item_show_func=lambda words: words or ""
+        length=_WHOLE,
+        width=_BAR,
+        file=sys.stderr,
+        hidden=not live,
+        show_eta=False,
+        item_show_func=lambda words: words or "",
     ) as bar:
         for sweep in sweeps:
             now = Standing.of(sweep.progress)
             words = now.words if sweep.state == "running" and now.words else _waiting(sweep)
-            mark = (sweep.state, now.stage, now.leader, int(now.share * _SHARES))
+            mark = (sweep.state, now.stage, now.leader.partition(":")[0], int(now.share * _SHARES))
             if live:
                 bar.label = f"sweep {sweep.id}"
-                bar.update(max(int(now.share * 1000) - bar.pos, 0), words)
+                room = shutil.get_terminal_size().columns - len(bar.label) - _BAR - _AROUND
+                bar.update(max(int(now.share * _WHOLE) - bar.pos, 0), words[: max(room, 0)])
                 bar.render_progress()
             elif mark != said:
                 click.echo(f"sweep {sweep.id}: {words}", err=True)
@@ -79,9 +89,10 @@ def duration(seconds: float) -> str:
 
 
 def _waiting(sweep: SweepSummary) -> str:
-    if sweep.message:
-        return f"{sweep.state}: {sweep.message}"
-    return {"queued": "waits for a worker", "running": "opens its bench"}.get(sweep.state, sweep.state)
+    words = {"queued": "waits for a worker", "running": "opens its bench"}.get(sweep.state)
+    if words is None:
+        return sweep.state  # why is said with the answer
+    return f"{words}: {sweep.message}" if sweep.message else words
 
 
 def _whole(value: object) -> int | None:

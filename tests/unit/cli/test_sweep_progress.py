@@ -34,7 +34,7 @@ def test_a_duration_is_said_as_people_do(seconds: float, said: str) -> None:
         ({"stage": "race", "done": 3, "ordered": 0}, "race", 0.0),
         (
             {"stage": "race", "done": 12, "ordered": 48, "seconds_left": 130, "leader": "3.7"},
-            "race, 12 of 48 blocks, about 2 min 10 s left, 3.7 leads",
+            "race, 12 of 48 blocks, about 2 min 10 s left, ahead: 3.7",
             0.25,
         ),
         ({"stage": "race", "done": 50, "ordered": 48}, "race, 50 of 48 blocks", 1.0),
@@ -57,6 +57,7 @@ def test_in_a_pipe_there_is_a_line_for_each_stage_leader_and_tenth_of_the_way(
             for share in (0, 1, 2, 3, 4, 5)
         ),
         seen("running", stage="race", done=6, ordered=40, seconds_left=70, leader="3.2"),
+        seen("running", stage="race", done=7, ordered=40, seconds_left=69, leader="3.2: 400/s"),
         seen("running", stage="confirm", done=6, ordered=52, seconds_left=60, leader="3.2"),
         seen("failed", "the bench is gone", stage="confirm", done=7, ordered=52),
     ]
@@ -66,9 +67,9 @@ def test_in_a_pipe_there_is_a_line_for_each_stage_leader_and_tenth_of_the_way(
         "sweep 3: opens its bench\n"
         "sweep 3: race, 0 of 40 blocks, about 80 s left\n"
         "sweep 3: race, 4 of 40 blocks, about 76 s left\n"
-        "sweep 3: race, 6 of 40 blocks, about 70 s left, 3.2 leads\n"
-        "sweep 3: confirm, 6 of 52 blocks, about 60 s left, 3.2 leads\n"
-        "sweep 3: failed: the bench is gone\n"
+        "sweep 3: race, 6 of 40 blocks, about 70 s left, ahead: 3.2\n"
+        "sweep 3: confirm, 6 of 52 blocks, about 60 s left, ahead: 3.2\n"
+        "sweep 3: failed\n"
     )
 
 
