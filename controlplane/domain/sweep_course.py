@@ -104,11 +104,18 @@ class Raced:
     notes: tuple[str, ...] = ()
 
 
-class Rounds:
-    """Numbers rounds and finds their rows. One is used for one walk through them."""
+Known = dict[tuple[object, ...], Standing]
+"""Standings of looks that are over. Racing costs a second for a hundred candidates, and each walk passes all looks again."""
 
-    def __init__(self, terms: Terms, taken: Sequence[Taken], trials: Sequence[Trial]) -> None:
+
+class Rounds:
+    """Numbers rounds and finds their rows. One is used for one walk through them; `known` may be shared by walks of one sweep."""
+
+    def __init__(
+        self, terms: Terms, taken: Sequence[Taken], trials: Sequence[Trial], known: Known | None = None
+    ) -> None:
         self.terms = terms
+        self._known: Known = {} if known is None else known
         self.number = 0
         self._taken = taken
         self._rows: dict[int, dict[int, Taken]] = {}
@@ -140,6 +147,13 @@ class Rounds:
             return [], Ahead(self.number, stage, missing, len(orders), tuple(names))
         return [known[order.place].measurement for order in orders], None
 
+    def standing(self, rules: Rules, names: Sequence[str], looks: Sequence[Look]) -> Standing:
+        """Rows are never changed, so that as many looks at the same candidates are the same looks."""
+        key = (rules, tuple(names), tuple(tuple(look.aside) for look in looks))
+        if key not in self._known:
+            self._known[key] = race(rules, names, looks)
+        return self._known[key]
+
     def budget(self) -> Budget:
         """As of the end of the round that was measured last."""
         rows = [one for one in self._taken if one.measurement.round <= self.number]
@@ -165,7 +179,7 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
     are measured again. Rounds follow each other as `sweep_racing.race` says, after the looks that are `known`."""
     terms, rules = rounds.terms, rounds.terms.rules
     looks = list(known)
-    standing = race(rules, names, looks)
+    standing = rounds.standing(rules, names, looks)
     while standing.next is not None:
         budget = rounds.budget()
         if looks and not standing.next.confirms:
@@ -175,7 +189,7 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
                     rules = replace(rules, looks=len(looks))
                 else:
                     looks[-1] = replace(looks[-1], aside={**looks[-1].aside, **_aside(standing.left, room)})
-                standing = race(rules, names, looks)
+                standing = rounds.standing(rules, names, looks)
         ahead = standing.next
         if ahead is None:
             break
@@ -190,7 +204,7 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
         if missing is not None:
             return Raced(standing, tuple(looks), budget, missing)
         looks.append(look)
-        standing = race(rules, names, looks)
+        standing = rounds.standing(rules, names, looks)
     return Raced(standing, tuple(looks), rounds.budget())
 
 

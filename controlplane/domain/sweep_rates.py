@@ -23,7 +23,8 @@ AGAIN = 5
 """Fresh blocks of a rate before it is recommended."""
 _FEWEST_AGAIN = 3
 _MOST_TURNS = 8
-_MOST_BACK = 4
+_BACK = (1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
+"""Steps down from a rate that did not hold when it was measured again."""
 BEGIN = 0.8
 """Of what is estimated: while a rate rises the queue has not grown yet, and the steady rate is 10 to 30 % lower."""
 _STRIDES = (1.15, 1.3, 1.7, 2.0)
@@ -145,9 +146,9 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
 
 
 def _again(rounds: Rounds, found: dict[str, Found], seconds: _Seconds) -> Sought:
-    """Fresh blocks for those that may have the highest rate; who does not hold goes back by 5 % and is tried again."""
+    """Fresh blocks for those that may have the highest rate; who does not hold goes back, first by 5 %, and is tried again."""
     asked = rounds.terms.asked
-    for _ in range(_MOST_BACK):
+    for back in _BACK:
         best = max((one.good for one in found.values() if not one.failure), default=0.0)
         names = [
             name
@@ -173,7 +174,7 @@ def _again(rounds: Rounds, found: dict[str, Found], seconds: _Seconds) -> Sought
             elif all(held(one, asked.objectives) for one in own):
                 found[name] = replace(known, good=float(rates[name]), again=own)
             else:
-                found[name] = replace(known, good=known.good / (1 + WITHIN), bad=min(known.bad, known.good))
+                found[name] = replace(known, good=known.good / back, bad=min(known.bad, known.good))
     return Sought(found, notes=("the highest rate did not hold when it was measured again",))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_answer import Conclusion, concluded, fates
 from controlplane.domain.sweep_asking import asked_and_raced
-from controlplane.domain.sweep_course import Ahead, Raced, Rounds, Terms, raced, terms_of
+from controlplane.domain.sweep_course import Ahead, Known, Raced, Rounds, Terms, raced, terms_of
 from controlplane.domain.sweep_figures import RATE, THROUGHPUT
 from controlplane.domain.sweep_rates import BEGIN, Sought, sought
 from controlplane.domain.sweep_rounds import BenchModel, Measurement, RoundOrder, Stage
@@ -87,11 +87,17 @@ class Next:
 
 
 def where(
-    sweep: Sweep, trials: Sequence[Trial], taken: Sequence[Taken], material: Material, *, exhausted: bool = False
+    sweep: Sweep,
+    trials: Sequence[Trial],
+    taken: Sequence[Taken],
+    material: Material,
+    *,
+    exhausted: bool = False,
+    known: Known | None = None,
 ) -> Next:
-    """`exhausted`: whoever is asked for candidates knows no more."""
+    """`exhausted`: whoever is asked for candidates knows no more; `known` is what looks at the same sweep share."""
     terms = terms_of(sweep, material.subject.sizes, material.memory_bytes)
-    rounds = Rounds(terms, taken, trials)
+    rounds = Rounds(terms, taken, trials, known)
     if terms.method is Method.OPTUNA:
         found = asked_and_raced(rounds, trials, reference(trials), exhausted=exhausted)
     else:

@@ -12,6 +12,7 @@ from controlplane.domain.access import SYSTEM
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
 from controlplane.domain.sweep_candidates import Candidate, Refusal
+from controlplane.domain.sweep_course import Known
 from controlplane.domain.sweep_rounds import Measurement, RoundResult, Verdict
 from controlplane.domain.sweeps import Sweep, SweepState, evidence_digest
 from controlplane.errors import ControlPlaneError, LeaseLost, RuntimeUnavailable
@@ -19,6 +20,7 @@ from controlplane.services.lease import SweepLease
 from controlplane.services.ports import ArtifactStore, Bench, BenchOpener, Clock, ConfigCodec
 from controlplane.services.sweep_drafts import Material, material, trial_of
 from controlplane.services.sweep_next import Next, more, order_of, where
+from controlplane.services.sweep_replay import is_replay, replayed
 from controlplane.services.sweeps import subjects
 from controlplane.services.turns import Turns
 from controlplane.storage.database import DatabaseFailed
@@ -89,11 +91,11 @@ class SweepRunner:
         return True
 
     def _serve(self, lease: SweepLease, stop: threading.Event) -> None:
-        exhausted = False
+        exhausted, known = False, Known()
         with ExitStack() as held:
             bench: Bench | None = None
             while True:
-                now, what = self._where(lease, exhausted=exhausted)
+                now, what = self._where(lease, known, exhausted=exhausted)
                 if now.asks:
                     exhausted = not self._ask(lease, now, what)
                 elif now.ahead is None:
@@ -104,12 +106,16 @@ class SweepRunner:
                     bench = bench or held.enter_context(self._open_bench(now.sweep))
                     self._measure(lease, now, what, bench, stop)
 
-    def _where(self, lease: SweepLease, *, exhausted: bool) -> tuple[Next, Material]:
+    def _where(self, lease: SweepLease, known: Known, *, exhausted: bool) -> tuple[Next, Material]:
         """By the rows as they are; what was decided is written to the trials."""
         with self._storage.read() as unit:
             sweep, trials = unit.sweeps.get(lease.sweep), unit.sweeps.trials(lease.sweep)
-            taken, what = unit.sweeps.measurements(lease.sweep), material(unit, sweep)
-        now = where(sweep, trials, taken, what, exhausted=exhausted)
+            taken, what = unit.sweeps.measurements(lease.sweep), None if is_replay(sweep) else material(unit, sweep)
+        now: Next
+        if what is None:
+            now, what = replayed(self._storage, self._artifacts, sweep, trials, taken)
+        else:
+            now = where(sweep, trials, taken, what, exhausted=exhausted, known=known)
         decided = now.fates()
         with self._storage.write() as unit:
             unit.sweeps.guard(lease.sweep, lease.token, progress=now.progress(len(taken)))

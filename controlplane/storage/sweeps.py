@@ -245,7 +245,8 @@ class SweepStore:
             "content": measurement.to_json(),
         }
         dialect = postgresql if self._session.get_bind().dialect.name == "postgresql" else sqlite
-        return self._changed(dialect.insert(MeasurementRow).values(values).on_conflict_do_nothing())
+        statement = dialect.insert(MeasurementRow).values(values).on_conflict_do_nothing()
+        return self._session.scalar(statement.returning(MeasurementRow.place)) is not None
 
     def measurements(self, sweep: int, *, candidate: str | None = None) -> tuple[Taken, ...]:
         """By round and place."""
