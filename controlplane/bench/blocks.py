@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clients.inference import InferenceClient, InferenceError
 from clients.load import histogram
+from clients.load.grpc_status import CANCELLED
 from clients.load.ladders import bounds, loads
 from clients.load.measure import Limits, Load, Target, measure
 from clients.load.measure import Measurement as Measured
@@ -110,6 +111,8 @@ def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Ta
         pool=aim.pool,
     )
     shares = _asked(aim.client, subject, before)
+    if (measured.records[:, STATUS] == CANCELLED).any():
+        _settle(subject, aim)
     row = _row(order, block, measured, shares)
     row = replace(
         row,
@@ -211,27 +214,38 @@ def _limits(order: RoundOrder, block: BlockOrder, load: Load, *, rising: bool) -
 def _watch(
     order: RoundOrder, load: Load, go_on: Callable[[], None], *, rising: bool
 ) -> Callable[[float, Records], bool]:
-    """Ends an open loop in which the server is behind for good: more calls would only tell the same, and harm it."""
+    """Ends a block in which nothing succeeds any more, and an open loop in which the server is behind for good: more calls would
+    only tell the same, and harm it."""
     bound = (order.bound_ms or 0) / 1000
-    much = max(3 * bound, bound + _LOST_SECONDS) if rising else _BEHIND_SECONDS + 2 * bound
+    much = max(2 * bound, bound + _LOST_SECONDS) if rising else _BEHIND_SECONDS + 2 * bound
     reports, last = 0, time.monotonic()
 
     def watch(_elapsed: float, records: Records) -> bool:
         nonlocal reports, last
         go_on()
-        if load.concurrency:
-            return True
         now = time.monotonic()
         if len(records):
             last = now
             waited = records[:, ANSWERED] - records[:, DUE]
-            behind = float(np.median(waited)) / 1e9 > much or bool(records[:, STATUS].all())
+            late = not load.concurrency and float(np.median(waited)) / 1e9 > much
+            behind = late or bool(records[:, STATUS].all())
         else:
-            behind = now - last > max(much, 1.0)
+            behind = not load.concurrency and now - last > max(much, 1.0)
         reports = reports + 1 if behind else 0
         return reports < _LOST_REPORTS
 
     return watch
+
+
+def _settle(subject: Subject, aim: Aim) -> None:
+    """Waits for one answer: what was given up is in the server's queue still, and the next block is not to stand in it."""
+
+    def watch(_elapsed: float, _records: Records) -> bool:
+        aim.go_on()
+        return True
+
+    limits = Limits(count=1, warm_up=0.0, watched=50.0, cap=_TIMEOUT_SECONDS, timeout=_TIMEOUT_SECONDS)
+    measure(subject.target, subject.traffic, Load(concurrency=1), limits, progress=watch, pool=aim.pool)
 
 
 def _asked(client: InferenceClient, subject: Subject, before: Shares) -> Shares | None:

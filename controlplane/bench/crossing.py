@@ -52,9 +52,10 @@ def crossing(
     beyond = float(rates[-1] - rates[place]) / slope if place < len(rates) else 0.0
     if sums[-1] - sums[place] < _FEWEST * (1 - level) or beyond < _LEAST_SECONDS:
         return Crossing(Where.ABOVE, None, place)
-    if place < _FEWEST:
+    rate = _ahead(float(rates[place - 1]), slope, bound) if place else 0.0
+    if place < _FEWEST or rate < rates[0]:  # it was overloaded from the first on
         return Crossing(Where.BELOW, None, place)
-    return Crossing(Where.WITHIN, _ahead(float(rates[place - 1]), slope, bound), place)
+    return Crossing(Where.WITHIN, rate, place)
 
 
 def _ahead(rate: float, slope: float, bound: float) -> float:

@@ -49,6 +49,7 @@ from controlplane.triton.runtime.find import TritonRuntime
 _CHANCES = 2
 _CALL_SECONDS = 10.0
 _WARM_UP_SECONDS, _WARM_UP_MOST_SECONDS, _WARM_UP_ANSWERS = 0.5, 10.0, 16
+_WARM_UP_FAILURES = 4
 _FULL = (8, 64)
 """Calls in flight while a candidate is warmed up: between these, enough to fill its batches."""
 _CALIBRATION_SECONDS = 0.4
@@ -176,13 +177,17 @@ class LocalBench:
         if known.decoupled:
             target = replace(target, via=Via(kind="stream", tls=target.via.tls))
         what = traffic(cases, asked, known, name, model.version)
-        answers = 0
+        answers = failures = 0
 
         def enough(elapsed: float, records: Records) -> bool:
-            nonlocal answers
+            nonlocal answers, failures
             round_.go_on()
             answers += int((records[:, STATUS] == 0).sum())
-            return elapsed < _WARM_UP_SECONDS or (answers < _WARM_UP_ANSWERS and elapsed < _WARM_UP_MOST_SECONDS)
+            failures += int((records[:, STATUS] != 0).sum())
+            if elapsed < _WARM_UP_SECONDS:
+                return True
+            hopeless = not answers and failures >= _WARM_UP_FAILURES
+            return answers < _WARM_UP_ANSWERS and elapsed < _WARM_UP_MOST_SECONDS and not hopeless
 
         most = _WARM_UP_MOST_SECONDS
         limits = Limits(seconds=most, cap=most, warm_up=0.0, precision=0.0, watched=50.0, timeout=30.0)

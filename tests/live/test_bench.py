@@ -1,6 +1,7 @@
 # A bench on an embedded scratch server: what a block shows, the order, and what is loaded and unloaded between rounds.
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,22 +64,21 @@ def test_all_shapes_of_load_are_measured(bench: LocalBench, shelf: Shelf, tmp_pa
         Step(Shape.CURVE, "0:50,0.5:200,1:50"),
         Step(Shape.TRACE, str(times)),
         Step(Shape.FIND_RATE, ""),
-        Step(Shape.FIND_RATE, "2000:9000"),
     ]
     model = shelf.scale("shapes")
     found, _ = measured(
         bench, shelf, order([model], Requests(shelf.golden(ROWS)), blocks([model], *steps, seconds=1.0))
     )
     assert {row.order.step.label: row.failed for row in found.measurements if row.failed} == {}
-    closed, poisson, even, bursts, ramp, curve, trace, finds, far = found.measurements
-    assert [row.offered for row in (even, trace)] == pytest.approx([100, 90], abs=2)
-    assert [row.offered for row in (poisson, bursts, ramp, curve)] == pytest.approx([100, 80, 125, 125], rel=0.4)
+    closed, poisson, even, bursts, ramp, curve, trace, finds = found.measurements
+    assert trace.offered == pytest.approx(90, abs=2)
+    assert [row.offered for row in (bursts, ramp, curve)] == pytest.approx([80, 125, 125], rel=0.4)
+    assert all(45 < row.offered < 140 for row in (poisson, even))  # up to half may be cut as warm-up
     assert closed.figures["throughput"] > 50
     assert even.figures["latency_ms p50"] > 0
     assert "throughput" in ramp.figures
     assert finds.reasons[0].startswith("the rate rose from ")
     assert set(finds.figures) <= {"sustainable_rate"}
-    assert far.figures == {}
 
 
 def test_what_cannot_be_sent_is_a_row_with_its_reason(bench: LocalBench, shelf: Shelf) -> None:
@@ -100,6 +100,17 @@ def test_a_rate_is_looked_for_only_under_a_bound(bench: LocalBench, shelf: Shelf
     (row,) = measured(bench, shelf, replace(ordered, bound_ms=None, percent=None))[0].measurements
     assert row.verdict is Verdict.NOT_MEASURED
     assert row.reasons == ("a rate is looked for at which no latency is to hold",)
+
+
+def test_a_rate_beyond_the_ends_that_were_given_is_told_on_which_side(bench: LocalBench, shelf: Shelf) -> None:
+    model = shelf.python("ten milliseconds", "time.sleep(0.010 * len(rows))")
+    steps = [Step(Shape.FIND_RATE, "300:900"), Step(Shape.FIND_RATE, "5:20")]
+    ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], *steps, seconds=2.0), bound_ms=200.0)
+    above, below = measured(bench, shelf, ordered)[0].measurements
+    assert (above.figures, below.figures) == ({}, {})
+    assert "did not hold from the first on" in above.reasons[0]
+    assert "held to the end" in below.reasons[0]
+    assert above.offered < 1000
 
 
 def test_the_rate_that_is_found_is_near_what_the_server_does_at_the_most(bench: LocalBench, shelf: Shelf) -> None:
@@ -142,17 +153,20 @@ def test_what_is_loaded_stays_loaded_until_a_round_does_not_want_it(bench: Local
 def test_what_go_on_raises_ends_the_round_and_the_next_one_is_measured(bench: LocalBench, shelf: Shelf) -> None:
     model = shelf.scale("plain")
     ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], CLOSED, turns=4, seconds=1.0))
-    end = time.monotonic() + 2.5
+    done = Done()
+    first = math.inf
 
     def go_on() -> None:
-        if time.monotonic() > end:
+        nonlocal first
+        if done.rows:
+            first = min(first, time.monotonic())
+        if time.monotonic() > first + 0.5:
             raise LeaseLost("somebody else measures now")
 
-    done = Done()
     with pytest.raises(LeaseLost):
         bench.measure(ordered, shelf.store, done=done, go_on=go_on)
-    assert time.monotonic() < end + 1.5
-    assert 1 <= len(done.rows) < 4
+    assert time.monotonic() < first + 2
+    assert len(done.rows) == 1
     assert [row.failed for row in measured(bench, shelf, ordered)[0].measurements] == [0] * 4
 
 
