@@ -136,7 +136,8 @@ class LatencyGates:
         if gate.inconclusive == ACCEPT:
             words = f"inconclusive, which the policy accepts: {measurement.reason}"
             return Proof(gate.title, ProofStatus.ACCEPTED, words, seen)
-        hint = f"to measure longer: tritonctl environment policy {env} --latency-gate '{gate.longer()}'"
+        longer = f"tritonctl environment policy {env} --latency-gate '{gate.longer()}'"
+        hint = f"to measure longer: {longer}, then propose it again, as a plan keeps the gates that it was made under"
         if seen["verdict"] == "client_limited":
             hint = "more time does not help where the generator was late: run the worker on a host with processors to spare"
         if gate.inconclusive == PAUSE:
