@@ -72,6 +72,7 @@ class Action(StrEnum):
     SWEEP_FAILED = "sweep.failed"
     SWEEP_CANCELLED = "sweep.cancelled"
     SWEEP_RESUMED = "sweep.resumed"
+    SWEEP_EXPORTED = "sweep.exported"
 
     WEBHOOK_ADDED = "webhook.added"
     WEBHOOK_REMOVED = "webhook.removed"

@@ -12,11 +12,11 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from controlplane.domain.canonical import canonical_bytes
 from controlplane.domain.capsules import Capsule, capsule_from_json, findings
-from controlplane.errors import ArtifactCorrupt, CapsuleInvalid
+from controlplane.errors import ArtifactCorrupt, CapsuleInvalid, NotFound
 from controlplane.services.ports import ArtifactStore
 
 DOCUMENT = "capsule.json"
@@ -28,7 +28,7 @@ _BLOCK = 512
 _CHUNK = 1 << 20
 
 
-def write_capsule(capsule: Capsule, store: ArtifactStore, file: BinaryIO) -> None:
+def write_capsule(capsule: Capsule, store: ArtifactStore, file: IO[bytes]) -> None:
     """The same capsule gives the same bytes. Blobs are verified as they pass: raises ArtifactCorrupt and NotFound, and
     CapsuleInvalid for one that is too large."""
     document = canonical_bytes(capsule.to_json())
@@ -48,7 +48,7 @@ def write_capsule(capsule: Capsule, store: ArtifactStore, file: BinaryIO) -> Non
 class CapsuleFile:
     """An open capsule whose document was read; `open_capsule` makes it."""
 
-    def __init__(self, file: BinaryIO, capsule: Capsule, places: Mapping[str, int]) -> None:
+    def __init__(self, file: IO[bytes], capsule: Capsule, places: Mapping[str, int]) -> None:
         self._file = file
         self._places = places
         self.capsule = capsule
@@ -111,6 +111,16 @@ def open_capsule(path: Path) -> Iterator[CapsuleFile]:
         yield CapsuleFile(file, capsule, places)
 
 
+def read_capsule(artifacts: ArtifactStore, document: str) -> Capsule:
+    """Whose document is a blob. Raises NotFound, and CapsuleInvalid."""
+    size = artifacts.touch(document)
+    if size is None:
+        raise NotFound(f"the artifact store holds no blob {document[:80]}", hint="tritonctl sweep replay FILE")
+    if size > MOST_DOCUMENT_BYTES:
+        raise CapsuleInvalid(f"the capsule's document has {size} bytes, and may have {MOST_DOCUMENT_BYTES}")
+    return read_document(b"".join(artifacts.read(document)))
+
+
 def read_document(data: bytes) -> Capsule:
     """`capsule.json`, whoever wrote it. Raises CapsuleInvalid."""
     if len(data) > MOST_DOCUMENT_BYTES:
@@ -125,7 +135,7 @@ def read_document(data: bytes) -> Capsule:
     return capsule
 
 
-def _write(file: BinaryIO, name: str, size: int, chunks: Iterable[bytes]) -> None:
+def _write(file: IO[bytes], name: str, size: int, chunks: Iterable[bytes]) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     file.write(info.tobuf(tarfile.USTAR_FORMAT))
@@ -138,7 +148,7 @@ def _write(file: BinaryIO, name: str, size: int, chunks: Iterable[bytes]) -> Non
     file.write(bytes(-size % _BLOCK))
 
 
-def _head(file: BinaryIO) -> tuple[str, int]:
+def _head(file: IO[bytes]) -> tuple[str, int]:
     """Name and size of the entry that follows, both empty at the end. Only what `write_capsule` writes is taken."""
     block = file.read(_BLOCK)
     if len(block) < _BLOCK:
@@ -160,7 +170,7 @@ def _head(file: BinaryIO) -> tuple[str, int]:
     return name, size
 
 
-def _taken(file: BinaryIO, size: int, most: int) -> bytes:
+def _taken(file: IO[bytes], size: int, most: int) -> bytes:
     if size > most:
         raise CapsuleInvalid(f"the capsule's document has {size} bytes, and may have {most}")
     data = file.read(size)
@@ -169,7 +179,7 @@ def _taken(file: BinaryIO, size: int, most: int) -> bytes:
     return data
 
 
-def _skip(file: BinaryIO, count: int) -> None:
+def _skip(file: IO[bytes], count: int) -> None:
     """Forward, and not beyond the end: an entry that says more than there is ends here."""
     here = file.tell()
     end = file.seek(0, io.SEEK_END)

@@ -40,7 +40,7 @@ SPEC = spec_from_json({"model": "acme-fraud", "versions": [3], "load": {"concurr
 
 
 def a_trial(number: int, count: int) -> Trial:
-    config = {**CONFIG, "instance_group": [{"name": "acme-fraud_0", "count": count, "kind": "KIND_CPU"}]}
+    config: JsonObject = {**CONFIG, "instance_group": [{"name": "acme-fraud_0", "count": count, "kind": "KIND_CPU"}]}
     return Trial(
         sweep=7,
         number=number,

@@ -1,0 +1,159 @@
+# From a trial to a change request: an ordinary one, with what was measured attached as evidence.
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from clients.load.statistics import Interval
+from controlplane.domain.access import Permission, Principal
+from controlplane.domain.canonical import Json
+from controlplane.domain.evidence import Evidence, objectives_digest
+from controlplane.domain.fingerprints import Fingerprint, same_class
+from controlplane.domain.sweep_answer import figures_of_answer
+from controlplane.domain.sweep_compare import figures_seen
+from controlplane.domain.sweep_course import asked_of
+from controlplane.domain.sweep_rounds import Measurement, Verdict
+from controlplane.domain.sweep_search import Finding, Met, words
+from controlplane.domain.sweeps import Sweep, SweepState, Trial
+from controlplane.errors import Conflict, InvalidInput
+from controlplane.services.access import AccessService
+from controlplane.services.change_views import ChangeView
+from controlplane.services.changes import ChangeService
+from controlplane.services.evidence import rows_digest
+from controlplane.services.planning import Proposal
+from controlplane.services.sweep_drafts import objectives_of
+from controlplane.storage.unit_of_work import Storage, UnitOfWork
+
+_LONGEST = 1900
+"""Characters of what is prefilled."""
+
+
+class SweepEvidence:
+    """Reads what a sweep found, and proposes it."""
+
+    def __init__(self, storage: Storage, access: AccessService, changes: ChangeService) -> None:
+        self._storage = storage
+        self._access = access
+        self._changes = changes
+
+    def propose(
+        self,
+        principal: Principal,
+        sweep: int,
+        *,
+        trial: int | None,
+        environment: str,
+        reason: str = "",
+        hypothesis: str = "",
+        expected_effect: str = "",
+    ) -> ChangeView:
+        """Of the chosen trial, or another one. What is not said in words is said by the answer. Raises Conflict for a sweep that is
+        not finished, and for a trial of which nothing was measured."""
+        self._access.require(principal, Permission.SWEEP_READ)
+        with self._storage.read() as unit:
+            found = _finished(unit.sweeps.get(sweep))
+            one = unit.sweeps.trial(sweep, _chosen(found) if trial is None else trial)
+            rows = tuple(taken.measurement for taken in unit.sweeps.measurements(sweep, candidate=one.candidate))
+            evidence = _evidence(unit, found, one, rows)
+        assert one.config is not None
+        return self._changes.propose(
+            principal,
+            Proposal(
+                environment=environment,
+                model=found.model,
+                reason=reason or f"trial {one.name} of sweep {sweep}: {found.message}"[:_LONGEST],
+                hypothesis=hypothesis or _why(found, one),
+                expected_effect=expected_effect or _expected(evidence.figures),
+                versions=(one.version,),
+                config=one.config,
+                evidence=evidence,
+            ),
+        )
+
+
+def _finished(sweep: Sweep) -> Sweep:
+    if sweep.state is not SweepState.FINISHED:
+        raise Conflict(
+            f"sweep {sweep.id} is {sweep.state.value}: there is no answer to propose",
+            hint=f"tritonctl sweep watch {sweep.id}",
+        )
+    return sweep
+
+
+def _chosen(sweep: Sweep) -> int:
+    chosen = (sweep.answer or {}).get("chosen")
+    if chosen is None:
+        raise Conflict(
+            f"sweep {sweep.id} chose no trial: {(sweep.answer or {}).get('reason', sweep.message)}",
+            hint=f"name one: tritonctl sweep show {sweep.id}",
+        )
+    return int(str(chosen).rpartition(".")[2])
+
+
+def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measurement]) -> Evidence:
+    measured = [row for row in rows if row.verdict is not Verdict.NOT_MEASURED]
+    if trial.config is None or not measured:
+        why = "; ".join(trial.refused) or trial.failure or "no block of it was measured"
+        raise Conflict(f"trial {trial.name} cannot be proposed: {why}", hint=f"tritonctl sweep show {sweep.id}")
+    digest = rows_digest(unit, sweep.id)
+    if digest is None or digest != sweep.evidence:
+        raise InvalidInput(
+            f"the rows of sweep {sweep.id} have the digest {digest}, and it ended with {sweep.evidence}: they were changed",
+            hint=f"measure again: tritonctl sweep run {sweep.model}",
+        )
+    seen = unit.sweeps.fingerprints(row.fingerprint for row in measured)
+    figures = figures_of_answer(sweep).get(trial.name) or figures_seen(asked_of(sweep), rows).get(trial.candidate, {})
+    return Evidence(
+        sweep=sweep.id,
+        trial=trial.number,
+        candidate=trial.candidate,
+        version=trial.version,
+        artifact=trial.artifact,
+        config=trial.config_digest,
+        objectives=objectives_digest(objectives_of(sweep)),
+        rows=digest,
+        fingerprint=_one_class([seen[row.fingerprint] for row in measured if row.fingerprint in seen]),
+        measured_at=max(row.finished_at for row in measured),
+        figures=figures,
+        findings=_findings(sweep, trial),
+    )
+
+
+def _one_class(fingerprints: Sequence[Fingerprint]) -> Fingerprint | None:
+    """The last, where all are of its class."""
+    if not fingerprints:
+        return None
+    last = fingerprints[-1]
+    return last if all(one == last or same_class(one, last) for one in set(fingerprints)) else None
+
+
+def _findings(sweep: Sweep, trial: Trial) -> tuple[Finding, ...]:
+    """Of every hard objective: what the answer says of this trial, or that it says nothing."""
+    told = (sweep.answer or {}).get("findings")
+    own = told.get(trial.name) if isinstance(told, Mapping) else None
+    found = {one.objective: one for one in map(_finding, own if isinstance(own, list) else [])}
+    silent = "the sweep did not measure it" if found else "the sweep did not measure the trial again at its end"
+    return tuple(
+        found.get(one.name, Finding(one.name, Met.CANNOT_TELL, silent))
+        for one in objectives_of(sweep)
+        if one.weight is None
+    )
+
+
+def _finding(tree: Json) -> Finding:
+    assert isinstance(tree, Mapping)
+    return Finding(str(tree["objective"]), Met(str(tree["met"])), str(tree["reason"]))
+
+
+def _why(sweep: Sweep, trial: Trial) -> str:
+    """What a reviewer can check: the answer's own reason for the trial that it chose, else what was decided of it last."""
+    answer = sweep.answer or {}
+    if answer.get("chosen") == trial.name:
+        because = answer.get("because")
+        said = [str(answer.get("reason", "")), *(map(str, because) if isinstance(because, list) else ())]
+        return ". ".join(one for one in said if one)[:_LONGEST]
+    last = trial.fates[-1] if trial.fates else {}
+    return f"{last.get('fate', 'measured')}: {last.get('reason', '')}"[:_LONGEST]
+
+
+def _expected(figures: Mapping[str, Interval]) -> str:
+    return "; ".join(f"{name} {words(one)}" for name, one in sorted(figures.items()))[:_LONGEST]
