@@ -95,8 +95,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for line in lines:
         columns = [_wrapped(cell, width) for cell, width in zip(line, widths, strict=True)]
         for parts in zip_longest(*columns, fillvalue=""):
-            padded = [part.ljust(width) for part, width in zip(parts, widths, strict=True)]
-            shown = [cell if name in _WORDS else coloured(cell) for name, cell in zip(headings, padded, strict=True)]
+            shown = [
+                (part if name in _WORDS else coloured(part)) + " " * (width - len(part))
+                for name, part, width in zip(headings, parts, widths, strict=True)
+            ]
             click.echo("  ".join(shown).rstrip())
 
 
