@@ -34,6 +34,8 @@ LOWEST, HIGHEST = 0.2, 1.8
 _WARM_UP = 0.1
 """Of a block that is long enough; candidates were warmed up when they were loaded."""
 _LATE = 0.001
+_TO_BLAME = 1.1
+"""So many times the rate must the latency from the send hold, for the client's own lateness to be what broke the bound."""
 _TIMEOUT_SECONDS = 30.0
 _BEHIND_SECONDS = 2.0
 _LOST_SECONDS = 0.1
@@ -125,11 +127,12 @@ def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Ta
         return Taken(replace(row, figures=figures(order, measured)), subject.around)
     assert order.bound_ms is not None
     assert order.percent is not None
-    found, limited, said = _risen(measured, rising, block.seconds, order.bound_ms / 1000, 1 - order.percent / 100)
-    verdict = Verdict.CLIENT_LIMITED if limited and row.verdict is Verdict.VALID else row.verdict
-    row = replace(row, verdict=verdict, reasons=(*row.reasons, *said))
-    if found.rate is not None:
-        row = replace(row, figures={"sustainable_rate": found.rate})
+    found, rate, said = _risen(measured, rising, block.seconds, order.bound_ms / 1000, 1 - order.percent / 100)
+    row = replace(row, reasons=(*row.reasons, *said))
+    if rate is not None:
+        row = replace(row, figures={"sustainable_rate": rate})
+    elif row.verdict is Verdict.VALID:
+        row = replace(row, verdict=Verdict.CLIENT_LIMITED)
     return Taken(row, subject.around if block.step.text else _next(found, rising, subject.around))
 
 
@@ -286,25 +289,34 @@ def _row(order: RoundOrder, block: BlockOrder, measured: Measured, shares: Share
 
 def _risen(
     measured: Measured, between: tuple[float, float], seconds: float, bound: float, allowed: float
-) -> tuple[Crossing, bool, tuple[str, ...]]:
-    """The crossing, whether the client was late before it, and both in words."""
+) -> tuple[Crossing, float | None, tuple[str, ...]]:
+    """The crossing; the rate that it shows, which is an end of the ramp where it lies beyond that, and None where the client was
+    to blame: it was late, and by the latency from when requests were sent the bound broke later; and all that in words."""
     low, high = between
     calls = measured.window[np.argsort(measured.window[:, DUE], kind="stable")]
     slope = (high - low) / seconds
     rates = np.asarray(low + slope * (calls[:, DUE] - measured.start) / 1e9, float)
-    late: NDArray[np.bool_] = (calls[:, STATUS] != 0) | (calls[:, ANSWERED] - calls[:, DUE] > bound * 1e9)
-    found = crossing(rates, late, allowed=allowed, slope=slope, bound=bound)
-    reached = float(rates[-1]) if len(rates) else low
+
+    def crossed(since: int) -> Crossing:
+        late: NDArray[np.bool_] = (calls[:, STATUS] != 0) | (calls[:, ANSWERED] - calls[:, since] > bound * 1e9)
+        return crossing(rates, late, allowed=allowed, slope=slope, bound=bound)
+
+    found, reached = crossed(DUE), float(rates[-1]) if len(rates) else low
     said = f"the rate rose from {low:.4g}/s to {reached:.4g}/s"
-    if found.where is Where.BELOW:
-        said += f", and the bound of {1000 * bound:g} ms did not hold from the first on: look lower"
-    elif found.where is Where.ABOVE:
-        said += f", and the bound of {1000 * bound:g} ms held to the end: look higher"
-    own = calls[: found.place, SENT] - calls[: found.place, DUE]
+    if found.where is Where.ABOVE:
+        said += f", and the bound of {1000 * bound:g} ms held to the end: it is at least that; look higher"
+        return found, reached, (said,)
+    rate = found.rate
+    if rate is None:
+        rate = low
+        said += f", and the bound of {1000 * bound:g} ms did not hold from the first on: it is at most that; look lower"
+    own = calls[: found.place + 1, SENT] - calls[: found.place + 1, DUE]
     late_by = float(np.quantile(own, 0.99)) / 1e9 if len(own) else 0.0
-    if late_by <= max(_LATE, bound / 4):
-        return found, False, (said,)
-    return found, True, (said, f"the client sent late before that: p99 {1e3 * late_by:.2f} ms")
+    from_sent = crossed(SENT)
+    later = math.inf if from_sent.where is Where.ABOVE else from_sent.rate or low
+    if late_by <= max(_LATE, bound / 4) or later <= _TO_BLAME * rate:
+        return found, rate, (said,)
+    return found, None, (said, f"the client sent late before that: p99 {1e3 * late_by:.2f} ms")
 
 
 def _next(found: Crossing, between: tuple[float, float], around: float) -> float:
