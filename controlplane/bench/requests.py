@@ -61,5 +61,5 @@ def _inputs(cases: Sequence[GoldenCase], rows: int) -> Iterator[Tensors]:
 
 
 def _column(array: Tensor, served: tuple[int, ...] | None) -> Tensor:
-    """Rows that are single values travel as a column: Triton knows no batches of rank 1."""
-    return array[:, None] if served is not None and array.ndim == 1 and len(served) == 2 and served[1] == 1 else array
+    """Triton knows no tensors of rank 0, in a batch none of rank 1: their values travel with a dimension of one more."""
+    return array[..., None] if served is not None and array.ndim + 1 == len(served) and served[-1] == 1 else array

@@ -64,6 +64,12 @@ def test_rows_of_single_values_travel_as_a_column() -> None:
     assert list(service_pb2.ModelInferRequest.FromString(message[5:]).inputs[0].shape) == [1, 1]
 
 
+def test_a_scalar_travels_as_the_one_value_of_a_vector() -> None:
+    served = replace(WHOLE, inputs=(TensorSpec("x", "FP32", (1,)),))
+    (message,) = traffic([case({"x": np.array(5, np.float32)})], ASKED, served, "m", 1).parts[0].messages
+    assert list(service_pb2.ModelInferRequest.FromString(message[5:]).inputs[0].shape) == [1]
+
+
 def test_without_a_batch_dimension_cases_are_sent_as_they_were_recorded() -> None:
     assert sent(traffic([rows(1, 2), rows(3)], replace(ASKED, rows=8), WHOLE, "m", 1)) == [[1, 2], [3]]
 
