@@ -132,7 +132,7 @@ class Cluster:
             dasks = ("--name", name, "--resources", "bench=1", "--no-nanny", "--no-dashboard")
             self._start(name, "-m", "distributed.cli.dask_worker", self.scheduler, *dasks)
 
-    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+    def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         process = self._processes.pop(name)
         process.send_signal(how)
         process.wait(20)
@@ -149,14 +149,14 @@ class Cluster:
         for name in list(self._processes):
             self.kill(name)
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start(self, name: str, *arguments: str, **settings: str) -> None:
         with (self.directory / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, *arguments],
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **settings},
             )
 
 
