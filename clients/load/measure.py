@@ -9,24 +9,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from clients.load.checks import Difference
-from clients.load.errors import LoadInputError
 from clients.load.grpc_status import NAMES
+from clients.load.jobs import INFER, Load, Target, due_times, plan
 from clients.load.outcomes import ANSWERED, DUE, STATUS, Latency, PartResult, by_part, failed, latency, rate, succeeded
 from clients.load.processes import NOTHING, Records, SenderPool, Senders
 from clients.load.responses import Streaming, summarize_responses
-from clients.load.schedule import Curve, Offsets, Process, arrivals
-from clients.load.shared_memory import Slots
+from clients.load.schedule import Offsets
 from clients.load.statistics import Interval, fewest, percentile, warm_up
 from clients.load.traffic import Traffic
-from clients.load.transports import Via
 from clients.load.verdicts import Lateness, Limits, broken, judged, lateness, sendable
-from clients.load.worker import COLUMNS, Ending, Job
+from clients.load.worker import COLUMNS, Ending
 
-__all__ = ["Latency", "Limits", "Load", "Measurement", "Target", "measure", "summarize"]
+__all__ = ["INFER", "Latency", "Limits", "Load", "Measurement", "Target", "measure", "summarize"]
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
-_MOST_CONNECTIONS = 500
-"""What `select` waits for at once is bounded."""
 _FIRST_LOOK = 1.0
 _PAUSE = 0.25
 _APART = 1.1
@@ -34,50 +30,6 @@ _SURE = 0.99
 """Each look is a chance to be wrong: there are few, further and further apart, and a broken bound needs more confidence."""
 _LOOKING = 0.02
 """The share of one core's time that may go into looking how much is known."""
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to send: a gRPC call of one message, by default an inference."""
-
-    host: str
-    port: int
-    path: str = INFER
-    metadata: tuple[tuple[str, str], ...] = ()
-    via: Via = field(default_factory=Via)
-    shared: Slots | None = None
-
-    def __post_init__(self) -> None:
-        if self.shared is not None and self.shared.tails and self.via.chosen == "stream":
-            raise LoadInputError("the responses of a stream would overwrite one another in shared memory", "outputs={}")
-
-    @property
-    def transport(self) -> str:
-        """As results name it."""
-        return f"{self.via}, shared memory" if self.shared is not None else str(self.via)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Closed loop: `concurrency` calls in flight. Open loop: a `curve` of rates, or the `offsets` of a trace, with at most
-    `most` calls in flight for each process. Of sequences at most one call each is in flight: see `Traffic.live`."""
-
-    concurrency: int = 0
-    curve: Curve | None = None
-    process: Process = "poisson"
-    offsets: Offsets | None = None
-    most: int = 1000
-
-    def __post_init__(self) -> None:
-        if sum((self.concurrency > 0, self.curve is not None, self.offsets is not None)) != 1:
-            raise LoadInputError("one load is needed", "a concurrency, a rate or a trace")
-
-    @property
-    def steady(self) -> bool:
-        """Whether it is the same from begin to end."""
-        rates = {rate for piece in self.curve.pieces for rate in (piece.first, piece.last)} if self.curve else set()
-        return self.offsets is None and len(rates) < 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,11 +93,13 @@ def measure(
     `ceiling` is what a calibration found, in calls a second. `messages` are requests of one model, or a whole `Traffic`.
     With a `pool` the sending processes come from there and go back to it."""
     traffic = messages if isinstance(messages, Traffic) else Traffic.of(messages)
-    due = _due(load, limits, seed)
-    jobs = _jobs(target, traffic, load, limits, due, processes=processes, connections=connections, seed=seed)
+    due = due_times(load, limits, seed)
+    jobs = plan(target, traffic, load, limits, due, processes=processes, connections=connections, seed=seed)
     blocks: list[list[Records]] = [[NOTHING] for _ in jobs]
     with Senders(jobs, pool) as senders:
         start = senders.start()
+        if due is None and limits.count is None:  # told now, as they listen only a few times a second
+            senders.stop(start + int((limits.warm_up + limits.cap) * 1e9))
         ended = start if due is None or not len(due) else start + int(due[-1])
         told, look_at, stopping = 0.0, limits.warm_up + min(_FIRST_LOOK, limits.seconds), False
         for number, block in senders.blocks():
@@ -184,75 +138,6 @@ def measure(
     if target.via.chosen != "stream":
         return measured
     return replace(measured, streaming=summarize_responses(senders.heard, measured.window, limits.watched))
-
-
-def _due(load: Load, limits: Limits, seed: int) -> Offsets | None:
-    """When calls are due; None in a closed loop."""
-    seconds, offsets = limits.warm_up + limits.cap, load.offsets
-    if load.curve is not None:
-        if limits.count is not None:
-            needed = load.curve.area(limits.warm_up) + limits.count
-            while load.curve.area(seconds) < needed + 6 * needed**0.5 + 20:
-                seconds *= 2
-        offsets = arrivals(load.curve, seconds, process=load.process, seed=seed)
-    if offsets is None or limits.count is None:
-        return offsets
-    return offsets[: int(np.searchsorted(offsets, limits.warm_up * 1e9)) + limits.count]
-
-
-def _jobs(
-    target: Target,
-    traffic: Traffic,
-    load: Load,
-    limits: Limits,
-    offsets: Offsets | None,
-    *,
-    processes: int,
-    connections: int,
-    seed: int,
-) -> list[Job]:
-    random = np.random.default_rng(seed)
-    if load.concurrency and load.concurrency < processes:
-        raise LoadInputError(f"{load.concurrency} in flight over {processes} processes", "fewer processes")
-    if connections > _MOST_CONNECTIONS:
-        raise LoadInputError(f"{connections} connections of one process", f"{_MOST_CONNECTIONS} at the most")
-    inside = [len(range(number, load.concurrency or traffic.live, processes)) for number in range(processes)]
-    plans, prepared = traffic.plans(inside, seed), traffic.messages
-    return [
-        Job(
-            address=(target.host, target.port),
-            path=target.path,
-            metadata=target.metadata,
-            messages=prepared,
-            order=traffic.order(random),
-            connections=connections,
-            via=target.via,
-            concurrency=inside[number] if load.concurrency else 0,
-            offsets=np.zeros(0, np.int64) if offsets is None else offsets[number::processes],
-            most=min([load.most, *([plan.live] if plan else []), *([len(places.tails)] if places else [])]),
-            timeout_ns=int(limits.timeout * 1e9),
-            count=None if limits.count is None else len(range(number, limits.count, processes)),
-            warm_up_ns=int(limits.warm_up * 1e9),
-            shared=places,
-            plan=plan,
-            expected=traffic.expected,
-        )
-        for number, (plan, places) in enumerate(zip(plans, _slots(target, inside, load), strict=True))
-    ]
-
-
-def _slots(target: Target, inside: list[int], load: Load) -> list[Slots | None]:
-    """For the outputs of each process; None where they come in the answers."""
-    if target.shared is None or not target.shared.tails:
-        return [None] * len(inside)
-    parts = [target.shared.part(number, len(inside)) for number in range(len(inside))]
-    if any(len(part.tails) < (most if load.concurrency else 1) for most, part in zip(inside, parts, strict=True)):
-        raise LoadInputError(
-            f"{len(target.shared.tails)} slots in shared memory for {load.concurrency} calls in flight in "
-            f"{len(inside)} processes",
-            "one for each call, and some more",
-        )
-    return list(parts)
 
 
 def _look(

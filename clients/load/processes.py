@@ -74,6 +74,12 @@ class SenderPool:
     def __init__(self) -> None:
         self._waiting: list[tuple[BaseProcess, Connection]] = []
 
+    def prepare(self) -> None:
+        """One that waits, or will once Python is up; so that what is done meanwhile costs no time."""
+        if not self._waiting:
+            with _deaf():
+                self._waiting.append(_spawned(None))
+
     def take(self, job: Job) -> tuple[BaseProcess, Connection]:
         """One that has the job, a new one where none waits."""
         while self._waiting:

@@ -17,7 +17,6 @@ from clients.load.calibrate import calibrate
 from clients.load.errors import LoadFailed as SenderFailed
 from clients.load.errors import LoadInputError
 from clients.load.measure import Limits, Load, measure
-from clients.load.outcomes import STATUS
 from clients.load.processes import Records, SenderPool
 from clients.load.server import facts
 from clients.load.transports import Via
@@ -48,8 +47,8 @@ from controlplane.triton.runtime.find import TritonRuntime
 
 _CHANCES = 2
 _CALL_SECONDS = 10.0
-_WARM_UP_SECONDS, _WARM_UP_MOST_SECONDS, _WARM_UP_ANSWERS = 0.5, 10.0, 16
-_WARM_UP_FAILURES = 4
+_WARM_UP_SECONDS, _WARM_UP_ANSWERS = (0.5, 2.0, 8.0), 16
+"""So long, and longer where that brought too few answers."""
 _FULL = (8, 64)
 """Calls in flight while a candidate is warmed up: between these, enough to fill its batches."""
 _CALIBRATION_SECONDS = 0.4
@@ -117,6 +116,7 @@ class LocalBench:
         round_ = _Round(order, store, _ending(go_on))
         measurements = []
         try:
+            self._pool.prepare()
             self._take_away(round_)
             self._load_all(round_)
             for block in order.blocks:
@@ -177,22 +177,19 @@ class LocalBench:
         if known.decoupled:
             target = replace(target, via=Via(kind="stream", tls=target.via.tls))
         what = traffic(cases, asked, known, name, model.version)
-        answers = failures = 0
-
-        def enough(elapsed: float, records: Records) -> bool:
-            nonlocal answers, failures
-            round_.go_on()
-            answers += int((records[:, STATUS] == 0).sum())
-            failures += int((records[:, STATUS] != 0).sum())
-            if elapsed < _WARM_UP_SECONDS:
-                return True
-            hopeless = not answers and failures >= _WARM_UP_FAILURES
-            return answers < _WARM_UP_ANSWERS and elapsed < _WARM_UP_MOST_SECONDS and not hopeless
-
-        most = _WARM_UP_MOST_SECONDS
-        limits = Limits(seconds=most, cap=most, warm_up=0.0, precision=0.0, watched=50.0, timeout=30.0)
         full = min(max(_FULL[0], 2 * known.most_rows), _FULL[1])
-        measured = measure(target, what, Load(concurrency=full), limits, progress=enough, pool=self._pool)
+        for seconds in _WARM_UP_SECONDS:
+            limits = Limits(seconds=seconds, cap=seconds, warm_up=0.0, precision=0.0, watched=50.0, timeout=30.0)
+            measured = measure(
+                target,
+                what,
+                Load(concurrency=full),
+                limits,
+                progress=_told(round_.go_on),
+                pool=self._pool,
+            )
+            if measured.completed >= _WARM_UP_ANSWERS or measured.failed:
+                break
         said = next((f"{code}: {text}" for code, text in measured.failures.items()), "no answer came in time")
         self._check(name, sum(measured.failed.values()), said)
         if not measured.completed:
@@ -280,6 +277,14 @@ def bench_at(address: str, *, key: str | None = None, tls: Tls | None = None) ->
     """On the bench server at `host:port`; `key` is its admin key. Raises ServerUnreachable."""
     with RemoteScratch(address, key=key, tls=tls) as scratch, LocalBench(scratch) as bench:
         yield bench
+
+
+def _told(go_on: GoOn) -> Callable[[float, Records], bool]:
+    def progress(_elapsed: float, _records: Records) -> bool:
+        go_on()
+        return True
+
+    return progress
 
 
 def _ending(go_on: GoOn) -> GoOn:

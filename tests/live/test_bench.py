@@ -107,7 +107,8 @@ def test_a_rate_beyond_the_ends_that_were_given_is_told_on_which_side(bench: Loc
     steps = [Step(Shape.FIND_RATE, "300:900"), Step(Shape.FIND_RATE, "5:20")]
     ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], *steps, seconds=2.0), bound_ms=200.0)
     above, below = measured(bench, shelf, ordered)[0].measurements
-    assert (above.figures, below.figures) == ({}, {})
+    assert above.figures == {"sustainable_rate": 300}
+    assert below.figures["sustainable_rate"] == pytest.approx(20, rel=0.2)
     assert "did not hold from the first on" in above.reasons[0]
     assert "held to the end" in below.reasons[0]
     assert above.offered < 1000
