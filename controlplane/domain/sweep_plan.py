@@ -18,6 +18,8 @@ from controlplane.errors import SweepInvalid
 _PROCESS_BYTES = 80 << 20
 """One instance without its weights, as seen of our own backend."""
 _FINALISTS = 2
+_SHORTEST_RAMP = 0.5
+"""A bound of some ms takes its time to break."""
 _RATES = 8
 """Measurements until the highest rate at which objectives hold is known within 5 %, doubling and halving."""
 
@@ -188,7 +190,7 @@ def _stages(
 ) -> tuple[Stage, ...]:
     found: list[Stage] = []
     if method is Method.RACING:
-        left, longer, before = count, seconds / 2, 0
+        left, longer, before = count, max(seconds / 2, _SHORTEST_RAMP if finds_rate else 0.0), 0
         while left > _FINALISTS or not found:  # half are expected to go in each round, while blocks get twice as long
             found.append(Stage(f"round {len(found) + 1}", left, 3, steps, longer, _loads(left, before, beside)))
             before, left, longer = left, max(_FINALISTS, math.ceil(left / 2)), min(longer * 2, 2 * seconds)
@@ -197,7 +199,8 @@ def _stages(
         found.append(Stage(name, count, 3, steps, seconds, count))
     finalists = min(_FINALISTS, count)
     loads = _loads(finalists, found[-1].candidates, beside)
-    found.append(Stage("finalists", finalists, 6, steps, 2 * seconds, loads))
+    turns = 3 if finds_rate else 6  # blocks at constant rates follow, which confirm more than ramps do
+    found.append(Stage("finalists", finalists, turns, steps, 2 * seconds, loads))
     if finds_rate:
         found.append(Stage("highest rate", finalists, _RATES, 1, 2 * seconds, 0))
     return tuple(found)
