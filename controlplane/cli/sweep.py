@@ -20,7 +20,9 @@ from controlplane.cli.sweep_progress import Standing, duration, followed
 F = TypeVar("F", bound=Callable[..., Any])
 _STATES = ("queued", "running", "finished", "failed", "cancelled")
 _LONGEST = 10
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE: dict[str, str] = {
+    "report": "sweep_report:report",
+}
 """Commands that live in files of their own, as `module:attribute`, in the order of --help; imported when they are used."""
 
 
