@@ -28,6 +28,7 @@ from controlplane.services.access import AccessService
 from controlplane.services.audit import AuditService
 from controlplane.services.audit_verify import verify
 from controlplane.services.blobs import BlobService
+from controlplane.services.capsules import CapsuleService
 from controlplane.services.catalog import CatalogService
 from controlplane.services.changes import ChangeService
 from controlplane.services.configs import ConfigService
@@ -43,6 +44,7 @@ from controlplane.services.ports import ArtifactStore, Bench, Target
 from controlplane.services.rooms import Services
 from controlplane.services.server_machines import MachineWatch
 from controlplane.services.sweep_drafts import EMBEDDED, SweepDrafts, check_bench
+from controlplane.services.sweep_evidence import SweepEvidence
 from controlplane.services.sweep_runner import SweepRunner
 from controlplane.services.sweeps import SweepService
 from controlplane.services.turns import Turns
@@ -140,12 +142,16 @@ def build_services(settings: Settings, storage: Storage) -> Services:
     access = AccessService(storage, clock)
     artifacts = open_artifacts(settings)
     staging = settings.home / "staging"
+    changes = build_changes(storage, access)
     return Services(
         access=access,
         audit=build_audit(settings, storage, access),
         blobs=BlobService(artifacts, access, settings.home / "uploads", max_bytes=settings.artifacts.max_bytes),
+        capsules=CapsuleService(
+            storage, access, artifacts, clock, PbtxtCodec(), staging=staging, benches=settings.sweeps.benches
+        ),
         catalog=CatalogService(storage, access, artifacts, _inspector(settings), clock, staging=staging),
-        changes=build_changes(storage, access),
+        changes=changes,
         configs=ConfigService(
             storage,
             access,
@@ -155,6 +161,7 @@ def build_services(settings: Settings, storage: Storage) -> Services:
             host=host_facts(),
         ),
         environments=EnvironmentService(storage, access, clock),
+        evidence=SweepEvidence(storage, access, changes),
         idempotency=IdempotencyService(storage, clock),
         installation=InstallationService(storage),
         sweeps=SweepService(storage, access, build_drafts(settings, storage), clock),

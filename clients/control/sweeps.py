@@ -4,14 +4,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from typing import IO
 
 from clients.control.decode import decode
 from clients.control.errors import ApiError
 from clients.control.transport import Connection
 from clients.control.types import (
+    Change,
     ComparisonView,
     MeasurementView,
+    NewReplay,
     NewSweep,
+    NewTrialProposal,
     Page,
     PlanView,
     SweepSummary,
@@ -88,6 +92,21 @@ class SweepsRoom:
     def compare(self, sweep: int, one: int, other: int) -> ComparisonView:
         tree = self._connection.get(f"/v1/sweeps/{sweep}/comparison", one=one, other=other)
         return decode(ComparisonView, tree)
+
+    def propose(self, sweep: int, new: NewTrialProposal) -> Change:
+        """A change of a trial, with what was measured of it as evidence."""
+        return decode(Change, self._connection.post(f"/v1/sweeps/{sweep}/proposals", new))
+
+    def export(self, sweep: int, file: IO[bytes], *, artifacts: bool = False, anonymize: bool = False) -> None:
+        """The capsule, written as it comes: look at it before it is used."""
+        wanted = {"artifacts": artifacts, "anonymize": anonymize}
+        said = {name: "true" for name, value in wanted.items() if value}
+        self._connection.download(f"/v1/sweeps/{sweep}/capsule", file, **said)
+
+    def replay(self, new: NewReplay) -> SweepView:
+        """What the capsule needs was uploaded before."""
+        tree = self._connection.post("/v1/sweeps/replays", new, timeout_seconds=_PLANNING_SECONDS)
+        return decode(SweepView, tree)
 
     def watch(self, sweep: int, *, deadline_seconds: float) -> Iterator[SweepSummary]:
         """The sweep as it is, and again whenever it got further, until it is over. Raises ApiError (`operation.timed_out`) when

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -20,6 +20,8 @@ CHECKPOINT_HEADER = "Tritonctl-Checkpoint"
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 0.2
+_MAKING_SECONDS = 600.0
+"""What is downloaded is made before its first byte comes."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -120,6 +122,19 @@ class Connection:
             break
         self._judge(answer, accept)
         return answer
+
+    def download(self, path: str, file: IO[bytes], **params: object) -> None:
+        """The bytes of a GET, written as they come. Raises ApiError; what is in the file then is not whole."""
+        try:
+            timeout = httpx.Timeout(30.0, read=_MAKING_SECONDS)
+            with self._http.stream("GET", path, params=_texts(params), timeout=timeout) as answer:
+                if answer.is_error:
+                    answer.read()
+                self._judge(answer, frozenset())
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
+        except httpx.TransportError as error:
+            raise self._lost(error) from None
 
     @contextmanager
     def events(self, path: str, **params: object) -> Iterator[Iterator[tuple[str, str]]]:

@@ -31,7 +31,7 @@ _LONGEST_SECONDS = 3600.0
 
 
 def propose_change(body: types.NewChange, caller: Caller, rooms: Rooms) -> types.Change:
-    return _change(rooms.changes.propose(caller, _proposal(body, rooms)))
+    return change_of(rooms.changes.propose(caller, _proposal(body, rooms)))
 
 
 def list_changes(
@@ -60,7 +60,7 @@ def list_changes(
 
 
 def show_change(change: int, caller: Caller, rooms: Rooms) -> types.Change:
-    return _change(rooms.changes.show(caller, change))
+    return change_of(rooms.changes.show(caller, change))
 
 
 def replan_change(*, change: int, body: types.NewChange | None = None, caller: Caller, rooms: Rooms) -> types.Change:
@@ -74,38 +74,38 @@ def replan_change(*, change: int, body: types.NewChange | None = None, caller: C
             hint="say the whole wish again, or replan without options",
         )
     edits = _proposal(body, rooms) if body is not None else None
-    return _change(rooms.changes.replan(caller, change, edits))
+    return change_of(rooms.changes.replan(caller, change, edits))
 
 
 def approve_change(change: int, body: types.Vote, caller: Caller, rooms: Rooms) -> types.Change:
     """Consent to the plan of this digest, and to no other."""
-    return _change(rooms.changes.approve(caller, change, body.plan, body.comment))
+    return change_of(rooms.changes.approve(caller, change, body.plan, body.comment))
 
 
 def reject_change(change: int, body: types.Vote, caller: Caller, rooms: Rooms) -> types.Change:
-    return _change(rooms.changes.reject(caller, change, body.plan, body.comment))
+    return change_of(rooms.changes.reject(caller, change, body.plan, body.comment))
 
 
 def withdraw_change(change: int, caller: Caller, rooms: Rooms) -> types.Change:
-    return _change(rooms.changes.withdraw(caller, change))
+    return change_of(rooms.changes.withdraw(caller, change))
 
 
 def apply_change(change: int, body: types.Application, caller: Caller, rooms: Rooms) -> types.Change:
     """Accepted: the worker does it. Watch it by its events."""
-    return _change(rooms.changes.apply(caller, change, break_glass=body.break_glass))
+    return change_of(rooms.changes.apply(caller, change, break_glass=body.break_glass))
 
 
 def resume_change(change: int, body: types.Resumption, caller: Caller, rooms: Rooms) -> types.Change:
-    return _change(rooms.changes.resume(caller, change, body.decision))
+    return change_of(rooms.changes.resume(caller, change, body.decision))
 
 
 def close_review(change: int, body: types.Comment, caller: Caller, rooms: Rooms) -> types.Change:
-    return _change(rooms.changes.close_review(caller, change, body.comment))
+    return change_of(rooms.changes.close_review(caller, change, body.comment))
 
 
 def roll_back(env: str, model: str, body: types.NewRollback, caller: Caller, rooms: Rooms) -> types.Change:
     """Proposes the rollback, and starts it when the policy asks for no approval."""
-    return _change(rooms.changes.rollback(caller, env, model, to=body.to, reason=body.reason))
+    return change_of(rooms.changes.rollback(caller, env, model, to=body.to, reason=body.reason))
 
 
 def watch_change(change: int, caller: Caller, rooms: Rooms, request: Request) -> StreamingResponse:
@@ -122,7 +122,7 @@ async def _events(
 ) -> AsyncIterator[str]:
     sent, silent, checked = "", 0.0, time.monotonic()
     for _ in range(int(_LONGEST_SECONDS / _POLL_SECONDS)):
-        data = json.dumps(asdict(_change(view)))
+        data = json.dumps(asdict(change_of(view)))
         if data != sent:
             yield f"event: change\ndata: {data}\n\n"
             sent, silent = data, 0.0
@@ -171,7 +171,7 @@ def _evidence(evidence: Evidence | None) -> types.Evidence | None:
     return wire.of(types.Evidence, evidence, figures=evidence.to_json()["figures"], findings=findings)
 
 
-def _change(view: ChangeView) -> types.Change:
+def change_of(view: ChangeView) -> types.Change:
     plan = wire.of(
         types.Plan,
         view.plan,

@@ -59,7 +59,7 @@ def propose(session: Session, /, apply_now: bool, wait: bool, timeout: float, **
     number = made.summary.id
     say(f"proposed change {number}: {cost(made.plan)}")
     if apply_now:
-        _apply(session, number, None, wait=wait, timeout=timeout)
+        apply_change(session, number, None, wait=wait, timeout=timeout)
         return
     emit_change(session, made)
 
@@ -179,7 +179,7 @@ def withdraw(session: Session, number: int) -> None:
 @pass_session
 def apply(session: Session, number: int, break_glass: str | None, wait: bool, timeout: float) -> None:
     """Apply change NUMBER."""
-    _apply(session, number, break_glass, wait=wait, timeout=timeout)
+    apply_change(session, number, break_glass, wait=wait, timeout=timeout)
 
 
 @change.command()
@@ -246,7 +246,7 @@ def finish(session: Session, started: Change, *, wait: bool, timeout: float) -> 
         )
 
 
-def _apply(session: Session, number: int, break_glass: str | None, *, wait: bool, timeout: float) -> None:
+def apply_change(session: Session, number: int, break_glass: str | None, *, wait: bool, timeout: float) -> None:
     with sending(f"tritonctl change show {number}"):
         started = session.client.changes.apply(number, break_glass=break_glass)
     if started.summary.state == "applied":

@@ -21,7 +21,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _STATES = ("queued", "running", "finished", "failed", "cancelled")
 _LONGEST = 10
 ELSEWHERE: dict[str, str] = {
-    "report": "sweep_report:report",
+    "propose": "sweep_propose:propose",
+    "export": "sweep_capsule:export",
+    "replay": "sweep_capsule:replay",
 }
 """Commands that live in files of their own, as `module:attribute`, in the order of --help; imported when they are used."""
 
@@ -58,7 +60,7 @@ def trial_of(number: int, text: str) -> int:
     return trial
 
 
-def _waiting(command: F) -> F:
+def waiting(command: F) -> F:
     command = click.option(
         "--timeout",
         type=click.FloatRange(min=1),
@@ -93,7 +95,7 @@ def sweep() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Decides orders and arrivals; default: the spec's, or 1.")
 @click.option("--seconds", type=click.IntRange(min=10), help="The time budget; default: the spec's, or 180.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and start nothing.")
-@_waiting
+@waiting
 @pass_session
 def run(
     session: Session,
@@ -178,7 +180,7 @@ def show(session: Session, name: str, *, trials: bool) -> None:
 
 @sweep.command()
 @click.argument("number", metavar="SWEEP", type=int)
-@_waiting
+@waiting
 @pass_session
 def watch(session: Session, number: int, *, wait: bool, timeout: float | None) -> None:
     """Follow a sweep to its answer."""
@@ -214,7 +216,7 @@ def cancel(session: Session, number: int) -> None:
 
 @sweep.command()
 @click.argument("number", metavar="SWEEP", type=int)
-@_waiting
+@waiting
 @pass_session
 def resume(session: Session, number: int, *, wait: bool, timeout: float | None) -> None:
     """Go on with a sweep that failed or was cancelled. What was measured counts."""

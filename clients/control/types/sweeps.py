@@ -22,6 +22,27 @@ class NewSweep(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class NewTrialProposal(Request):
+    """`trial` None is the one that the answer chose. What is not said in words the answer says."""
+
+    environment: str
+    trial: int | None = None
+    reason: str = ""
+    hypothesis: str = ""
+    expected_effect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewReplay(Request):
+    """`capsule` is the digest of a capsule's document, uploaded before, as is what it needs and the store does not hold. `model` is what the
+    new sweep is called by; None: as in the capsule. `bench` as for a sweep."""
+
+    capsule: str
+    bench: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SweepSummary:
     """`progress` is what is known so far: stage, blocks done and ordered, seconds left, the leader. `chosen` is the trial that
     the answer is for, once there is one."""

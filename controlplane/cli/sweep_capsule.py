@@ -1,0 +1,186 @@
+# Capsules by the command line: a sweep into a file, its check, and its rounds again.
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clients.control.errors import ApiError
+from clients.control.types import NewReplay, SweepView
+from controlplane.cli.output import emit, facts, heading
+from controlplane.cli.progress import bytes_bar, interruptible, sending
+from controlplane.cli.session import Session, Verb, pass_session, say
+from controlplane.cli.sweep import waiting
+from controlplane.cli.sweep_progress import followed
+
+if TYPE_CHECKING:
+    from controlplane.services.capsule_files import CapsuleFile
+
+_DOCUMENT = "capsule.json"
+
+
+@click.command(cls=Verb)
+@click.argument("number", metavar="SWEEP", type=int)
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to.")
+@click.option("--artifacts", is_flag=True, help="With the bytes of the versions, so that a replay needs nothing else.")
+@click.option("--anonymize", is_flag=True, help="With other names for the model, people, places and paths.")
+@pass_session
+def export(session: Session, number: int, *, out: Path, artifacts: bool, anonymize: bool) -> None:
+    """Export a sweep as one file, a capsule.
+
+    It has the spec, seeds, configs, digests, recorded inferences, fingerprints, histograms, every measurement and the answer. It is
+    checked before it has its name. --anonymize says in the file what was dropped.
+    """
+    from controlplane.services.capsule_files import open_capsule
+
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with part.open("wb") as file:
+            session.client.sweeps.export(number, file, artifacts=artifacts, anonymize=anonymize)
+        with open_capsule(part) as opened:
+            _refuse(part, opened.verify())
+            said = _said(opened)
+        part.replace(out)
+    except OSError as error:
+        raise click.BadParameter(f"{out}: {error.strerror}", param_hint="--out") from None
+    finally:
+        part.unlink(missing_ok=True)
+    emit(session, {"file": str(out), **said}, lambda: _page(out, said))
+
+
+@click.command(cls=Verb)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--verify", is_flag=True, help="Only check that all digests inside check out; no API is asked.")
+@click.option(
+    "--bench", metavar="ADDRESS", help="Measure on a server that stands ready for it; default: one of our own."
+)
+@click.option("--model", metavar="NAME", help="What the new sweep is called by; default: as in the capsule.")
+@waiting
+@pass_session
+def replay(
+    session: Session,
+    /,
+    *,
+    file: Path,
+    verify: bool,
+    bench: str | None,
+    model: str | None,
+    wait: bool,
+    timeout: float | None,
+) -> None:
+    """Measure the rounds of the capsule FILE again.
+
+    The same blocks in the same order with the same seeds, as a sweep of its own, here or on a bench; nothing is registered. At the end
+    it says which figures agree and which differ, beside the differences of the two machines. The capsule's models run on the bench:
+    replay what you trust.
+    """
+    from controlplane.services.capsule_files import open_capsule
+
+    with open_capsule(file) as opened:
+        _refuse(file, opened.verify())
+        said = _said(opened)
+        if verify:
+            emit(session, {"file": str(file), **said}, lambda: _page(file, said))
+            return
+        document = _upload(session, opened)
+    with sending("tritonctl sweep list"):
+        started = session.client.sweeps.replay(NewReplay(document, bench, model))
+    _finish(session, started, wait=wait, timeout=timeout)
+
+
+def _refuse(file: Path, wrong: tuple[str, ...]) -> None:
+    """Raises CapsuleInvalid where anything does not check out."""
+    from controlplane.errors import CapsuleInvalid
+
+    if wrong:
+        more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise CapsuleInvalid(f"{file} does not check out: {wrong[0]}{more}", hint="get it again")
+
+
+def _upload(session: Session, opened: CapsuleFile) -> str:
+    """What the API does not hold yet, and the document last; its digest."""
+    from controlplane.domain.canonical import canonical_bytes
+
+    capsule, uploads = opened.capsule, session.client.uploads
+    document = canonical_bytes(capsule.to_json())
+    total = sum(capsule.blobs.values()) + len(document)
+    with tempfile.TemporaryDirectory(prefix="tritonctl-") as directory, bytes_bar("uploading", total) as done:
+        path = Path(directory) / "blob"
+        for sha256 in capsule.blobs:
+            with path.open("wb") as file:
+                for chunk in opened.blob(sha256):
+                    file.write(chunk)
+            uploads.upload(path, sha256, progress=done)
+        path.write_bytes(document)
+        return uploads.upload(path, _DOCUMENT, progress=done).sha256
+
+
+def _said(opened: CapsuleFile) -> dict[str, object]:
+    capsule = opened.capsule
+    return {
+        "digest": capsule.digest,
+        "sweep": capsule.sweep.id,
+        "model": capsule.sweep.model,
+        "trials": len(capsule.trials),
+        "measurements": len(capsule.measurements),
+        "bytes": sum(capsule.blobs.values()),
+        "evidence": capsule.sweep.evidence,
+        "dropped": list(capsule.dropped),
+    }
+
+
+def _page(file: Path, said: dict[str, object]) -> None:
+    dropped = said["dropped"]
+    assert isinstance(dropped, list)
+    facts(
+        [
+            ("capsule", f"{file}: every digest inside checks out"),
+            *(
+                (name, said[name])
+                for name in ("digest", "sweep", "model", "trials", "measurements", "bytes", "evidence")
+            ),
+        ]
+    )
+    if dropped:
+        heading("dropped")
+        for line in dropped:
+            click.echo(f"  {line}")
+
+
+def _finish(session: Session, started: SweepView, *, wait: bool, timeout: float | None) -> None:
+    """Wait for a replay, show what agrees, and raise ApiError when it did not come to its end."""
+    number, sweeps = started.id, session.client.sweeps
+    if not wait:
+        say(f"sweep {number} is {started.state}: tritonctl sweep watch {number}")
+        emit(session, started, lambda: None)
+        return
+    going_on = (
+        f"sweep {number} goes on without us; next: tritonctl sweep watch {number}, or tritonctl sweep cancel {number}"
+    )
+    with interruptible(going_on):
+        for _ in followed(sweeps.watch(number, deadline_seconds=timeout or math.inf)):
+            pass
+    ended = sweeps.get(number)
+    if ended.state != "finished":
+        raise ApiError(
+            f"sweep {number} is {ended.state}. {ended.message}".rstrip(". "),
+            code=f"sweep.{ended.state}",
+            exit_code=7,
+            hint=f"tritonctl sweep resume {number}",
+        )
+    emit(session, ended, lambda: _agreement(ended))
+
+
+def _agreement(ended: SweepView) -> None:
+    answer = ended.answer or {}
+    click.secho(f"sweep {ended.id}  {ended.model}", bold=True)
+    click.echo(f"  {answer.get('reason')}")
+    for what, name in (("figures", "because"), ("beside", "notes")):
+        lines = answer.get(name)
+        if isinstance(lines, list) and lines:
+            heading(what)
+            for line in lines:
+                click.echo(f"  {line}")

@@ -1,0 +1,113 @@
+# From a sweep to a change, and to a capsule and its replay, by the command line. (sweep acceptance 4 and 9)
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controlplane.wiring import SystemClock
+from tests.simulated_bench import FINGERPRINT
+from tests.store.api.conftest import Api, Cli
+from tests.store.api.test_sweeps import bench, runner
+
+SPEC = '{"model": "double", "space": {"instances": [1, 2]}, "defaults": false}'
+
+
+@pytest.fixture
+def work(api: Api) -> Callable[[], None]:
+    """As a worker does, for the sweep that waits."""
+
+    def once() -> None:
+        assert runner(api, bench()).once()
+
+    return once
+
+
+@pytest.fixture
+def swept(cli: Cli, api: Api, model: str, tmp_path: Path, work: Callable[[], None]) -> Cli:
+    """Of a registered model with an objective, in an environment that asks for evidence."""
+    spec = tmp_path / "spec.json"
+    spec.write_text(SPEC)
+    cli("model", "register", "double", model)
+    cli("model", "objective", "set", "double", "fast", "--metric", "latency_ms", "--qualifier", "p99", "--at-most", "10",
+        "--stakeholder", "Acme")  # fmt: skip
+    cli("sweep", "run", "double", "--spec", str(spec), "--no-wait")
+    work()
+    cli("environment", "policy", "prod", "--evidence", "dou*", "--approvals", "0", "--context", "admin")
+    with api.storage.write() as unit:
+        (server,) = unit.environments.servers("prod")
+        unit.server_fingerprints.set("prod", server.digest, FINGERPRINT.digest, SystemClock().now())
+    return cli
+
+
+def test_a_sweep_becomes_a_change_with_its_evidence_that_may_be_applied(swept: Cli) -> None:
+    """sweep acceptance 9: from `sweep run` to a change with its evidence, by the command line alone."""
+    said = swept("sweep", "propose", "1", "--env", "prod")
+    assert "evidence: trial 1." in said
+    assert "evidence  passed   trial 1." in said
+    assert "ready: tritonctl change apply 1" in said
+    shown = swept.json("change", "show", "1")
+    assert isinstance(shown, dict)
+    assert shown["plan"]["evidence"]["sweep"] == 1
+    assert shown["summary"]["expected_effect"].startswith("latency_ms p99 ")
+    assert swept("sweep", "propose", "1.x", "--env", "prod", status=2)
+    assert "there is no sweep 9" in swept("sweep", "propose", "9", "--env", "prod", status=4)
+    applied = swept("change", "apply", "1", "--no-wait")
+    assert "applying" in applied
+
+
+def test_a_capsule_is_exported_checked_and_replayed(swept: Cli, tmp_path: Path, work: Callable[[], None]) -> None:
+    """sweep acceptance 4: `replay` of a capsule on the same machine agrees."""
+    file = tmp_path / "first.capsule"
+    said = swept("sweep", "export", "1", "--out", str(file), "--artifacts")
+    assert "every digest inside checks out" in said
+    with tarfile.open(file) as tar:
+        assert len(tar.getnames()) == 3
+    assert not (tmp_path / "first.capsule.part").exists()
+    verified = swept.json("sweep", "replay", str(file), "--verify")
+    assert isinstance(verified, dict)
+    assert (verified["model"], verified["dropped"]) == ("double", [])
+    swept("sweep", "replay", str(file), "--no-wait", "--model", "again")
+    work()
+    found = swept.json("sweep", "show", "2")
+    assert isinstance(found, dict)
+    assert (found["state"], found["model"], found["plan"]["method"]) == ("finished", "again", "replay")
+    assert found["answer"]["replay"]["differing"] == 0
+    assert "a replay of sweep 1 of double: " in swept("sweep", "show", "2")
+
+
+def test_an_anonymous_capsule_says_what_was_dropped(swept: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "anonymous.capsule"
+    said = swept("sweep", "export", "1", "--out", str(file), "--anonymize")
+    assert "dropped" in said
+    assert "the logs of the server are left out" in said
+    with tarfile.open(file) as tar:
+        member = tar.extractfile("capsule.json")
+        assert member is not None
+        document = json.loads(member.read())
+    assert (document["sweep"]["model"], document["sweep"]["started_by"]) == ("model-1", "principal-1")
+    text = json.dumps(document)
+    assert "double" not in text
+    assert "Acme" not in text
+
+
+def test_a_capsule_that_was_changed_is_refused_with_what_is_wrong(swept: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "first.capsule"
+    swept("sweep", "export", "1", "--out", str(file))
+    data = file.read_bytes()
+    file.write_bytes(data[:-1100] + b"!" + data[-1099:])
+    said = swept("sweep", "replay", str(file), "--verify", status=2)
+    assert "error [capsule.invalid]: " in said
+    assert "does not check out: the bytes of sha256:" in said
+    file.write_text("no capsule")
+    assert "is no capsule" in swept("sweep", "replay", str(file), status=2)
+
+
+def test_an_export_that_is_refused_leaves_no_file(swept: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "x.capsule"
+    swept("sweep", "export", "7", "--out", str(file), status=4)
+    swept("sweep", "export", "1", "--out", str(file), "--context", "viewer", status=3)
+    assert list(tmp_path.glob("x.*")) == []
