@@ -184,7 +184,7 @@ def test_a_round_whose_owner_is_gone_ends(cluster: Cluster, store: ObjectArtifac
     waited(lambda: cluster.journal("a", "ends"), "the worker goes on measuring", 10)
 
 
-def test_altered_bytes_are_not_measured(cluster: Cluster, store: ObjectArtifactStore) -> None:
+def test_altered_bytes_are_not_measured(cluster: Cluster, store: ObjectArtifactStore, tmp_path: Path) -> None:
     cluster.have("a")
     order = ordered(store, content=b"never seen before")
 
@@ -193,7 +193,7 @@ def test_altered_bytes_are_not_measured(cluster: Cluster, store: ObjectArtifactS
             yield b"something else"
 
     with DaskBench(cluster.address) as bench, pytest.raises(ArtifactCorrupt):
-        bench.measure(order, Altered.local(Path("/nowhere")), done=lambda _: None, go_on=nothing)
+        bench.measure(order, Altered.local(tmp_path / "altered"), done=lambda _: None, go_on=nothing)
 
 
 def test_hosts_of_another_class_are_left_alone(
