@@ -98,6 +98,8 @@ def measure(
     blocks: list[list[Records]] = [[NOTHING] for _ in jobs]
     with Senders(jobs, pool) as senders:
         start = senders.start()
+        if due is None and limits.count is None:  # told now, as they listen only a few times a second
+            senders.stop(start + int((limits.warm_up + limits.cap) * 1e9))
         ended = start if due is None or not len(due) else start + int(due[-1])
         told, look_at, stopping = 0.0, limits.warm_up + min(_FIRST_LOOK, limits.seconds), False
         for number, block in senders.blocks():
