@@ -21,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _STATES = ("queued", "running", "finished", "failed", "cancelled")
 _LONGEST = 10
 ELSEWHERE: dict[str, str] = {
+    "report": "sweep_report:report",
     "propose": "sweep_propose:propose",
     "export": "sweep_capsule:export",
     "replay": "sweep_capsule:replay",
