@@ -142,7 +142,8 @@ def _finalists(raced: Raced, rates: Mapping[str, Found], *, ramps: bool) -> list
             answers = sum(block.completed for block in rate.again)
             found.append(Seen(one.name, rate.figures() if rate.confirmed else {RATE: _unsure(rate)}, answers))
         else:
-            figures = {**one.figures, RATE: rate.interval if rate.confirmed else _unsure(rate)}
+            higher = rate.figures() if rate.confirmed else {}  # at a rate that is no lower than what is asked for
+            figures = {**higher, **one.figures, RATE: rate.interval if rate.confirmed else _unsure(rate)}
             found.append(Seen(one.name, figures, one.answers))
     return found
 

@@ -12,7 +12,7 @@ from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_blocks import Turns
 from controlplane.domain.sweep_candidates import Candidate
-from controlplane.domain.sweep_figures import Asked, asked, look_of
+from controlplane.domain.sweep_figures import RATE, Asked, asked, look_of
 from controlplane.domain.sweep_plan import Costs, groups
 from controlplane.domain.sweep_racing import Look, Round, Rules, Standing, race
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step
@@ -23,6 +23,9 @@ from controlplane.domain.sweeps import Sweep, Taken, Trial
 ASKED_AT_ONCE = 4
 """Candidates that an optuna search measures, beside the reference, before it asks for more."""
 COSTS = Costs()
+_SPARE = 1.3
+_MOST_RESERVED = 0.4
+"""Of the time, for finalists, and for their highest rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,17 @@ class Terms:
     memory_bytes: int
     began_at: datetime | None = None
 
+    def seconds_at(self, rate: float) -> float:
+        """How long a block at a constant rate has to be, so that it shows every percentile that an objective names."""
+        return self.stages.seconds_at(rate, self.asked.answers)
+
     @property
     def rules(self) -> Rules:
         first, confirm = self.stages.race[0], self.stages.confirm
         return Rules(
-            figures=self.asked.figures,
+            figures=self.asked.race,
             seed=self.seed,
-            hard=self.asked.hard,
+            hard=self.asked.race_hard,
             turns=first.turns,
             seconds=first.seconds,
             longest=max(one.seconds for one in self.stages.race),
@@ -58,10 +65,14 @@ class Terms:
 
 
 def terms_of(sweep: Sweep, sizes: Mapping[int, int], memory_bytes: int) -> Terms:
-    search = spec_from_json(sweep.spec).search
+    search, asked, stages = spec_from_json(sweep.spec).search, asked_of(sweep), stages_of(sweep.plan)
+    if asked.rate is not None:  # finalists have to show what the objectives name
+        need, blocks = _SPARE * asked.answers / asked.rate, stages.confirm.blocks
+        seconds = max(stages.confirm.seconds, min(need, _MOST_RESERVED * search.seconds / blocks))
+        stages = replace(stages, confirm=replace(stages.confirm, seconds=round(seconds, 3)))
     return Terms(
-        asked=asked_of(sweep),
-        stages=stages_of(sweep.plan),
+        asked=asked,
+        stages=stages,
         method=search.method,
         seed=search.seed,
         seconds=search.seconds,
@@ -74,7 +85,8 @@ def terms_of(sweep: Sweep, sizes: Mapping[int, int], memory_bytes: int) -> Terms
 
 def asked_of(sweep: Sweep) -> Asked:
     margin = float(spec_from_json(sweep.spec).search.margin_percent) / 100
-    return asked(sweep.load, [Objective(**one) for one in sweep.objectives], margin)  # type: ignore[arg-type]
+    objectives = [Objective(**one) for one in sweep.objectives]  # type: ignore[arg-type]
+    return asked(sweep.load, objectives, margin, stages_of(sweep.plan).race[0].seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +195,7 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
     while standing.next is not None:
         budget = rounds.budget()
         if looks and not standing.next.confirms:
-            room = budget.room(terms.stages, len(looks) + 1)
+            room = budget.room(terms.stages, len(looks) + 1, _reserved(terms, budget, looks))
             if room < len(standing.left):
                 if room <= rules.finalists:
                     rules = replace(rules, looks=len(looks))
@@ -196,7 +208,7 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
         seconds: float | None = ahead.seconds
         if ahead.confirms:
             blocks = sum(map(len, ahead.order)) * len(terms.asked.steps)
-            seconds = budget.seconds_each(blocks, ahead.seconds, budget.of(terms.stages.rate))
+            seconds = budget.seconds_each(blocks, ahead.seconds, _reserved(terms, budget, looks))
         if seconds is None:
             why = f"the {terms.seconds} s of the search were over before the finalists were measured again"
             return Raced(standing, tuple(looks), budget, notes=(why,))
@@ -206,6 +218,17 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
         looks.append(look)
         standing = rounds.standing(rules, names, looks)
     return Raced(standing, tuple(looks), rounds.budget())
+
+
+def _reserved(terms: Terms, budget: Budget, looks: Sequence[Look]) -> float:
+    """For the highest rate, whose blocks are the longer the lower it is."""
+    planned = terms.stages.rate
+    if planned is None:
+        return 0.0
+    shown = [block.figures[RATE] for look in looks[-1:] for block in look.blocks if RATE in block.figures]
+    rate = terms.asked.rate or max(shown, default=0.0)
+    seconds = terms.seconds_at(rate) if rate > 0 else planned.seconds
+    return min(planned.blocks * (seconds + budget.overhead), _MOST_RESERVED * terms.seconds)
 
 
 def _aside(left: Sequence[str], room: int) -> dict[str, str]:

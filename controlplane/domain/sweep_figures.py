@@ -1,10 +1,12 @@
 # What the blocks of a sweep are to show: their steps of load, the figures that candidates are compared by, and what may be judged.
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from clients.load.statistics import fewest
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_blocks import Block
@@ -20,8 +22,13 @@ LATENCY = "latency_ms"
 _PERCENTS = (50.0, 90.0, 95.0, 99.0)
 _DRAW = Decimal("0.99")
 """Of a rate that is to be sustained: how many arrivals there are in a block is drawn, and this much less is no miss."""
-_SHOWS = frozenset({Verdict.VALID, Verdict.UNSTABLE, Verdict.TOO_FEW_SAMPLES})
-"""What a client that was too slow, or failing requests, left, says nothing of the candidate's speed."""
+_SHOWS = frozenset({Verdict.VALID, Verdict.UNSTABLE, Verdict.TOO_FEW_SAMPLES, Verdict.CLIENT_LIMITED})
+"""What failing requests left says nothing of the candidate's speed. A client that was too slow itself makes a candidate look slower,
+never faster: leaving it out would lose the fastest."""
+_ANSWERS = 60.0
+"""Of a short block, where nothing says how many it brings."""
+_SPARE = 1.2
+"""Of the answers that a percentile needs: arrivals are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +57,16 @@ def percentile(objective: Objective) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`steps` are measured one after the other in each turn. `ramps`: each block looks for the highest rate itself. `hard` are the
-    objectives without weight that a block can show, `objectives` all that the end can show; `unseen` cannot be measured here.
-    `finds_rate`: finalists' highest rate is looked for at the end, under `bound`."""
+    """`steps` are measured one after the other in each turn. `ramps`: each block looks for the highest rate itself. `figures` are what
+    trials are compared by, `hard` the objectives without weight that a block can show, `objectives` all that the end can
+    show; `unseen` cannot be measured here. The short blocks of a race show no p99: `race` and `race_hard` name the highest percentile that
+    they show instead, whose bound is no looser. `finds_rate`: finalists' highest rate is looked for at the end, under `bound`."""
 
     steps: tuple[Step, ...]
     figures: tuple[Figure, ...]
+    race: tuple[Figure, ...]
     hard: tuple[Objective, ...]
+    race_hard: tuple[Objective, ...]
     objectives: tuple[Objective, ...]
     unseen: tuple[Objective, ...]
     bound: Bound | None
@@ -64,9 +74,20 @@ class Asked:
     finds_rate: bool
     percents: tuple[float, ...]
 
+    @property
+    def answers(self) -> int:
+        """Without so many a block cannot show every percentile that a hard objective names."""
+        hard = [one for one in self.objectives if one.weight is None and one.metric == LATENCY]
+        return max([fewest(percent) for one in hard if (percent := percentile(one)) is not None], default=0)
 
-def asked(load: JsonObject, objectives: Sequence[Objective], margin: float) -> Asked:
-    """Of a sweep's `load` as it is kept, and its objectives."""
+    @property
+    def rate(self) -> float | None:
+        """The lowest that is offered, where it is always the same."""
+        return min(float(one.text) for one in self.steps) if self.steps[0].shape is Shape.RATE else None
+
+
+def asked(load: JsonObject, objectives: Sequence[Objective], margin: float, seconds: float) -> Asked:
+    """Of a sweep's `load` as it is kept, and its objectives; the shortest blocks of its race last `seconds`."""
     shape = next(one for one in Shape if one.value in load)
     given, finds = Load(shape, str(load[shape.value]), str(load["process"])), bool(load["finds_rate"])
     known = [_plainly(one) for one in objectives]
@@ -81,11 +102,15 @@ def asked(load: JsonObject, objectives: Sequence[Objective], margin: float) -> A
         steps = (Step(Shape.FIND_RATE, given.text if shape is Shape.FIND_RATE else "", given.process),)
     else:
         figures = _figures(steps, seen, margin)
+    each = float(given.steps[0]) * seconds if shape is Shape.RATE else _ANSWERS
+    early = [_shown_early(one, each) for one in seen]
     percents = {one for objective in seen if (one := percentile(objective)) is not None}
     return Asked(
         steps,
         figures,
+        figures if ramps else _figures(steps, early, margin, each),
         hard,
+        tuple(_shown_early(one, each) for one in hard),
         tuple(seen),
         tuple(one for one in known if one not in seen and one.metric != "concurrency"),
         bound_of(known) if finds else None,
@@ -120,7 +145,8 @@ def block_of(asked: Asked, measurements: Sequence[Measurement], *, everything: b
     shown = [one for one in measurements if one.verdict in _SHOWS and one.seconds > 0]
     if not shown:
         return None
-    wanted = {figure.name for figure in asked.figures} | {figure_name(one) for one in asked.hard}
+    wanted = {figure.name for figure in (*asked.figures, *asked.race)}
+    wanted |= {figure_name(one) for one in (*asked.hard, *asked.race_hard)}
     figures: dict[str, float] = {}
     for place, one in enumerate(sorted(shown, key=lambda one: one.order.place)):
         own = shown_by(one)
@@ -185,12 +211,26 @@ def _measured(objective: Objective, *, finds: bool) -> bool:
     return not objective.qualifier and (objective.metric == THROUGHPUT or (objective.metric == RATE and finds))
 
 
-def _figures(steps: Sequence[Step], seen: Sequence[Objective], margin: float) -> tuple[Figure, ...]:
+def _shown_early(objective: Objective, answers: float) -> Objective:
+    """With the percentile that a block of so many answers shows."""
+    percent = percentile(objective)
+    return objective if percent is None else replace(objective, qualifier=f"p{_early(percent, answers):g}")
+
+
+def _early(percent: float, answers: float) -> float:
+    able = [one for one in (*_PERCENTS, percent) if one <= percent and _SPARE * fewest(one) <= answers]
+    return max(able, default=min(percent, _PERCENTS[0]))
+
+
+def _figures(
+    steps: Sequence[Step], seen: Sequence[Objective], margin: float, answers: float = math.inf
+) -> tuple[Figure, ...]:
     """A closed loop shows what is answered, an open one how fast; and percentiles, where an objective names one."""
     percents = sorted({one for objective in seen if (one := percentile(objective)) is not None})
     closed = steps[0].shape is Shape.CONCURRENCY
     named = [Figure(THROUGHPUT, True, margin)] if closed else []
-    named += [Figure(latency(one), False, margin) for one in percents or ([] if closed else [50.0, 99.0])]
+    usual = [] if closed else sorted({_early(one, answers) for one in (50.0, 99.0)})
+    named += [Figure(latency(one), False, margin) for one in percents or usual]
     if len(steps) == 1:
         return tuple(named)
     return tuple(replace(one, name=at_step(one.name, step)) for step in steps for one in named)

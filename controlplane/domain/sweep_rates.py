@@ -6,10 +6,10 @@ hold passes with a chance of 1 in 32; least and most of five cover the median bl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from clients.load.statistics import Interval, fewest
+from clients.load.statistics import Interval
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_course import Ahead, Rounds
@@ -23,18 +23,15 @@ AGAIN = 5
 """Fresh blocks of a rate before it is recommended."""
 _FEWEST_AGAIN = 3
 _MOST_TURNS = 8
-_BACK = (1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
-"""Steps down from a rate that did not hold when it was measured again."""
+_BACK = (1.05, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
+"""Steps down: before a rate is measured again, since what held once need not hold each time, and whenever it does not."""
+_LAST_BACK = 1.2
+"""Where there is time for one more try."""
 BEGIN = 0.8
 """Of what is estimated: while a rate rises the queue has not grown yet, and the steady rate is 10 to 30 % lower."""
 _STRIDES = (1.15, 1.3, 1.7, 2.0)
-_SPARE = 1.3
-"""Of the answers that a percentile needs: some are cut as warm-up, and arrivals are drawn."""
-_SHORTEST, _LONGEST = 0.5, 60.0
-
-
-_Seconds = Callable[[float], float]
-"""How long a block at a rate is to be."""
+_SPARE_TURNS = 2
+"""For rates that do not hold when they are measured again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +115,7 @@ def held(one: Measurement, objectives: Sequence[Objective]) -> bool:
 
 def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
     """`starts` are the rates at which each of the finalists begins, as they are estimated."""
-    asked, planned = rounds.terms.asked, rounds.terms.stages.rate
-    assert asked.bound is not None
-    assert planned is not None
-    need = max([fewest(percent) for o in asked.objectives if (percent := _percent(o)) is not None], default=0)
-
-    def seconds(rate: float) -> float:
-        return round(min(max(planned.seconds, _SHORTEST, _SPARE * need / rate), _LONGEST), 3)
-
+    terms = rounds.terms
     brackets = {name: _Bracket(max(start * BEGIN, 0.1)) for name, start in starts.items()}
     for turn in range(_MOST_TURNS):
         names = [name for name, one in brackets.items() if not one.done]
@@ -133,77 +123,100 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
             break
         rates = {name: _written(brackets[name].rate) for name in names}
         budget = rounds.budget()
-        lasts = sum(seconds(float(rate)) + budget.overhead for rate in rates.values())
-        if budget.left < lasts * (1 + _FEWEST_AGAIN) and turn:
+        each = [terms.seconds_at(float(rate)) + budget.overhead for rate in rates.values()]
+        if turn and budget.left < sum(each) + (AGAIN + _SPARE_TURNS) * max(each):
             break
-        rows, missing = _measured(rounds, [names], rates, seconds, tuple(brackets))
+        rows, missing = _measured(rounds, rates, tuple(brackets))
         if missing is not None:
             return Sought({name: one.state for name, one in brackets.items()}, missing)
         for one in rows:
             bracket = brackets[one.order.candidate]
             bracket.rate = float(one.order.step.text)
-            bracket.look(one, asked.objectives)
-    return _again(rounds, {name: one.state for name, one in brackets.items()}, seconds)
+            bracket.look(one, terms.asked.objectives)
+    return _again(rounds, {name: one.state for name, one in brackets.items()})
 
 
-def _again(rounds: Rounds, found: dict[str, Found], seconds: _Seconds) -> Sought:
-    """Fresh blocks for those that may have the highest rate; who does not hold goes back, first by 5 %, and is tried again."""
-    asked = rounds.terms.asked
-    for back in _BACK:
-        best = max((one.good for one in found.values() if not one.failure), default=0.0)
-        names = [
-            name
-            for name, one in found.items()
-            if one.good > 0 and not one.confirmed and not one.failure and one.bad > best
-        ]
-        if not names:
-            return Sought(found)
-        rates = {name: _written(found[name].good) for name in names}
+def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
+    """Fresh blocks, turn by turn, for those that may have the highest rate, a little below what held once; who does not hold goes
+    back and begins again. Where the time does not suffice for all, it is the best one's."""
+    terms = rounds.terms
+    fresh: dict[str, list[Measurement]] = {name: [] for name in found}
+    goals = {name: one.good / _BACK[0] for name, one in found.items()}
+    steps = dict.fromkeys(found, 1)
+    while names := _contenders(found, goals):
         budget = rounds.budget()
-        lasts = sum(seconds(float(rate)) + budget.overhead for rate in rates.values())
-        turns = min(AGAIN, int(budget.left / lasts))
-        if turns < _FEWEST_AGAIN:
-            why = "the time did not suffice to measure the highest rate again: it is not confirmed"
-            return Sought(found, notes=(why,))
-        rows, missing = _measured(rounds, [names] * turns, rates, seconds, tuple(found))
+        rates = {name: _written(goals[name]) for name in names}
+        lasts = {name: terms.seconds_at(float(rates[name])) + budget.overhead for name in names}
+        if budget.left < sum(lasts.values()):
+            rates = {names[0]: rates[names[0]]}
+        if budget.left < sum(lasts[name] for name in rates):
+            return Sought(_accepted(found, goals, fresh), notes=_untold(found, goals, fresh))
+        rows, missing = _measured(rounds, rates, tuple(found))
         if missing is not None:
             return Sought(found, missing)
-        for name in names:
-            own, known = tuple(one for one in rows if one.order.candidate == name), found[name]
-            if gone := [one.failure for one in own if one.verdict is Verdict.NOT_MEASURED]:
-                found[name] = replace(known, failure=gone[0] or "it could not be measured")
-            elif all(held(one, asked.objectives) for one in own):
-                found[name] = replace(known, good=float(rates[name]), again=own)
+        turns = budget.left / lasts[names[0]] - 1
+        for one in rows:
+            name = one.order.candidate
+            known = found[name]
+            if one.verdict is Verdict.NOT_MEASURED:
+                found[name] = replace(known, failure=one.failure or "; ".join(one.reasons))
+            elif held(one, terms.asked.objectives):
+                fresh[name].append(one)
+                if len(fresh[name]) >= AGAIN:
+                    found[name] = replace(known, good=float(rates[name]), again=tuple(fresh[name]))
             else:
-                found[name] = replace(known, good=known.good / back, bad=min(known.bad, known.good))
-    return Sought(found, notes=("the highest rate did not hold when it was measured again",))
+                fresh[name].clear()
+                back = max(_BACK[min(steps[name], len(_BACK) - 1)], _LAST_BACK if turns < AGAIN else 1.0)
+                steps[name] += 1
+                goals[name] = goals[name] / back
+                found[name] = replace(known, good=goals[name], bad=min(known.bad, float(rates[name])))
+    return Sought(found)
+
+
+def _contenders(found: Mapping[str, Found], goals: Mapping[str, float]) -> list[str]:
+    """The best first. Who did not hold what another held when it was measured again, or may still hold, needs no more."""
+    best = max((one.good for one in found.values() if one.confirmed), default=0.0)
+    open_ = [name for name, one in found.items() if goals[name] > 0.01 and not one.confirmed and not one.failure]
+    ahead = max([best, *(goals[name] for name in open_)])
+    return sorted(
+        (name for name in open_ if found[name].bad > ahead and goals[name] > best / (1 + WITHIN)),
+        key=lambda name: -goals[name],
+    )
+
+
+def _accepted(
+    found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, Sequence[Measurement]]
+) -> dict[str, Found]:
+    """With fewer fresh blocks where the time was over, if there are enough to say anything."""
+    return {
+        name: replace(one, good=float(_written(goals[name])), again=tuple(fresh[name]))
+        if not one.confirmed and not one.failure and len(fresh[name]) >= _FEWEST_AGAIN
+        else one
+        for name, one in found.items()
+    }
+
+
+def _untold(
+    found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, Sequence[Measurement]]
+) -> tuple[str, ...]:
+    if any(one.confirmed for one in _accepted(found, goals, fresh).values()):
+        return ()
+    return ("the time did not suffice to measure the highest rate again, so it is not confirmed: more search.seconds",)
 
 
 def _measured(
-    rounds: Rounds,
-    turns: Sequence[Sequence[str]],
-    rates: Mapping[str, str],
-    seconds: _Seconds,
-    loaded: Sequence[str],
+    rounds: Rounds, rates: Mapping[str, str], loaded: Sequence[str]
 ) -> tuple[list[Measurement], Ahead | None]:
-    process, seed, number = rounds.terms.asked.steps[0].process, rounds.terms.seed, rounds.number + 1
-    drawn = [
-        sorted(names, key=lambda name: digest_bytes(f"{seed}:{number}:{turn}:{name}".encode()))
-        for turn, names in enumerate(turns)
-    ]
-    return rounds.measured(
-        Stage.RATE,
-        drawn,
-        lambda name: [(Step(Shape.RATE, rates[name], process), seconds(float(rates[name])))],
-        loaded,
-    )
+    """One turn, in an order that is drawn."""
+    terms, number = rounds.terms, rounds.number + 1
+    drawn = sorted(rates, key=lambda name: digest_bytes(f"{terms.seed}:{number}:{name}".encode()))
+
+    def steps(name: str) -> list[tuple[Step, float]]:
+        rate = rates[name]
+        return [(Step(Shape.RATE, rate, terms.asked.steps[0].process), terms.seconds_at(float(rate)))]
+
+    return rounds.measured(Stage.RATE, [drawn], steps, loaded)
 
 
 def _written(rate: float) -> str:
     return f"{rate:.3f}".rstrip("0").rstrip(".")
-
-
-def _percent(objective: Objective) -> float | None:
-    if objective.metric != LATENCY or objective.weight is not None:
-        return None
-    return float(objective.qualifier.removeprefix("p"))

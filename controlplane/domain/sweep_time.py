@@ -15,6 +15,9 @@ FINALISTS, HIGHEST = "finalists", "highest rate"
 _LONGEST_START = 120.0
 """What comes before the first block: a bench is started, candidates are loaded. Longer than this nobody was at work."""
 _FEWEST_GAPS = 3
+_SPARE = 1.3
+"""Of the answers that a percentile needs: some are cut as warm-up, and arrivals are drawn."""
+_SHORTEST, _LONGEST = 0.5, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,11 @@ class Stages:
     race: tuple[Planned, ...]
     confirm: Planned
     rate: Planned | None
+
+    def seconds_at(self, rate: float, answers: int) -> float:
+        """How long a block at a constant rate has to be, so that it brings so many answers."""
+        assert self.rate is not None
+        return round(min(max(self.rate.seconds, _SHORTEST, _SPARE * answers / rate), _LONGEST), 3)
 
     @property
     def all(self) -> tuple[Planned, ...]:
@@ -93,13 +101,13 @@ class Budget:
         """What a stage takes as planned, with the overhead that was seen, without loading."""
         return 0.0 if planned is None else planned.blocks * (planned.seconds + self.overhead)
 
-    def room(self, stages: Stages, look: int) -> int:
+    def room(self, stages: Stages, look: int, reserve: float) -> int:
         """How many candidates have their blocks in the `look`-th round of the race, counted from 1, if the rounds that are planned
-        share what the end leaves of the time as they were to. At most so many are measured."""
+        share what the end leaves of the time as they were to. At most so many are measured; `reserve` is for the highest rate."""
         coming = stages.race[look - 1 :]
         if not coming:
             return 0
-        for_race = self.left - self.of(stages.confirm) - self.of(stages.rate)
+        for_race = self.left - self.of(stages.confirm) - reserve
         whole = sum(self.of(one) for one in coming)
         each = coming[0].turns * coming[0].steps * (coming[0].seconds + self.overhead)
         return max(0, int(for_race * self.of(coming[0]) / whole / each))

@@ -15,8 +15,9 @@ from controlplane.domain.sweeps import SweepState
 from controlplane.errors import LeaseLost, NotFound, PermissionDenied, SweepInvalid, TransitionIllegal
 from controlplane.services.environments import EnvironmentService
 from controlplane.storage.unit_of_work import Storage
+from tests.simulated_bench import FINGERPRINT
 from tests.store.clock import NOON, SteppingClock
-from tests.store.sweeping import FINGERPRINT, MODEL, P99, SweepHouse, generated, version
+from tests.store.sweeping import MODEL, P99, SweepHouse, generated, version
 
 
 @pytest.fixture
