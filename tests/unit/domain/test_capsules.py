@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from controlplane import domain
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.capsule_names import anonymized
@@ -70,6 +74,8 @@ def a_block(trial: Trial, turn: int) -> Measurement:
         completed=500,
         figures={"throughput": 500.0 + turn, "latency_ms p99": 8.25},
         histogram="AAAA",
+        server={"succeeded": 500, "queue_ns": 2**60},
+        batches={4: 125},
         fingerprint=MACHINE.digest,
     )
 
@@ -228,3 +234,32 @@ def test_a_name_that_is_a_word_of_capsules_changes_nothing_else() -> None:
 
     assert answer is not None
     assert answer["reason"] == "quick: latency_ms p99 is 8.25"
+
+
+def paths(value: object, at: str = "") -> Iterator[str]:
+    """Of everything in a document, with [] for elements and * for keys that are data."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from paths(
+                one, f"{at}.*" if at in {"versions", "fingerprints", "blobs"} else f"{at}.{key}".lstrip(".")
+            )
+    elif isinstance(value, list) and at:
+        for one in value:
+            yield from paths(one, f"{at}[]")
+        if not any(isinstance(one, dict) for one in value):
+            yield f"{at}[]"
+    else:
+        yield at
+
+
+def test_the_document_of_capsules_names_every_field_and_no_other() -> None:
+    text = Path(domain.__file__).with_name("CAPSULE.md").read_text()
+    named = set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+    there = set(paths(a_capsule().to_json()))
+
+    assert {
+        path for path in there if not any(path == one or path.startswith((f"{one}.", f"{one}[")) for one in named)
+    } == set()
+    assert {
+        one for one in named if not any(path == one or path.startswith((f"{one}.", f"{one}[")) for path in there)
+    } == set()
