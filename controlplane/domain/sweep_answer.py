@@ -15,7 +15,7 @@ from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.sweep_blocks import Block, trial
 from controlplane.domain.sweep_compare import LEVEL
 from controlplane.domain.sweep_course import Raced, Terms
-from controlplane.domain.sweep_figures import RATE
+from controlplane.domain.sweep_figures import RATE, Asked
 from controlplane.domain.sweep_rates import Found, Sought
 from controlplane.domain.sweep_reasons import reasons, shares_of
 from controlplane.domain.sweep_rounds import Measurement, Stage
@@ -46,7 +46,7 @@ def concluded(
 ) -> Conclusion:
     asked = terms.asked
     rates = {} if sought is None else sought.found
-    finalists = _finalists(raced, rates, ramps=asked.ramps)
+    finalists = _finalists(raced, rates, asked)
     figures = asked.figures
     if asked.finds_rate and not asked.ramps:
         figures = (*figures, Figure(RATE, True, figures[0].margin))
@@ -71,11 +71,15 @@ def concluded(
         "unseen": [one.name for one in asked.unseen],
         "notes": [name.said(one) for one in notes],
     }
-    return Conclusion(made, fates(trials, raced, rates, found), _message(made))
+    return Conclusion(made, fates(terms, trials, raced, rates, found), _message(made))
 
 
 def fates(
-    trials: Sequence[Trial], raced: Raced, rates: Mapping[str, Found] | None = None, found: Answer | None = None
+    terms: Terms,
+    trials: Sequence[Trial],
+    raced: Raced,
+    rates: Mapping[str, Found] | None = None,
+    found: Answer | None = None,
 ) -> dict[int, tuple[JsonObject, ...]]:
     """What was decided of each trial so far, in order."""
     name = _Names({one.candidate: one for one in trials})
@@ -88,7 +92,7 @@ def fates(
     for one in raced.standing.decisions:
         add(one.candidate, one.look, one.fate.value, one.reason)
     for who, rate in (rates or {}).items():
-        add(who, last + 1, "highest rate", _rate_words(rate))
+        add(who, last + 1, "highest rate", _rate_words(rate, terms.asked))
     if found is not None:
         for who, seen in found.findings.items():
             open_ = [f"{one.objective}: {one.reason}" for one in seen if one.met is not Met.MET]
@@ -124,7 +128,7 @@ def interval_of(ends: Json) -> Interval:
     return Interval(value, low, high)
 
 
-def _finalists(raced: Raced, rates: Mapping[str, Found], *, ramps: bool) -> list[Seen]:
+def _finalists(raced: Raced, rates: Mapping[str, Found], asked: Asked) -> list[Seen]:
     """With the figures that the answer rests on. A ramp only tells where to look: what counts is what constant rates showed."""
     seen = list(raced.standing.finalists)
     if not seen:
@@ -136,14 +140,15 @@ def _finalists(raced: Raced, rates: Mapping[str, Found], *, ramps: bool) -> list
     found = []
     for one in seen:
         rate = rates.get(one.name)
+        shown = rate.figures(asked.objectives) if rate is not None and rate.confirmed else {}
         if rate is None or rate.failure or rate.good <= 0:
             found.append(one)
-        elif ramps:
+        elif asked.ramps:
             answers = sum(block.completed for block in rate.again)
-            found.append(Seen(one.name, rate.figures() if rate.confirmed else {RATE: _unsure(rate)}, answers))
+            found.append(Seen(one.name, shown or {RATE: _unsure(rate)}, answers))
         else:
-            higher = rate.figures() if rate.confirmed else {}  # at a rate that is no lower than what is asked for
-            figures = {**higher, **one.figures, RATE: rate.interval if rate.confirmed else _unsure(rate)}
+            # at a rate that is no lower than what is asked for
+            figures = {**shown, **one.figures, RATE: rate.interval if rate.confirmed else _unsure(rate)}
             found.append(Seen(one.name, figures, one.answers))
     return found
 
@@ -178,7 +183,7 @@ def _because(
     shares = shares_of(own)
     lines: list[Json] = []
     if rate is not None and rate.good > 0:
-        lines.append(_rate_words(rate))
+        lines.append(_rate_words(rate, terms.asked))
     if shares is not None:
         lines.append(f"{where}: {shares.words}")
     lines += reasons(terms.asked, trials, measurements, chosen)
@@ -196,7 +201,7 @@ def _beaten(who: str, rates: Mapping[str, Found]) -> str | None:
     return f"{own.bad:g}/s did not hold, and {best} holds {rates[best].good:g}/s"
 
 
-def _rate_words(rate: Found) -> str:
+def _rate_words(rate: Found, asked: Asked) -> str:
     if rate.failure:
         return f"it could not be measured on: {rate.failure}"
     if rate.good <= 0:
@@ -205,7 +210,9 @@ def _rate_words(rate: Found) -> str:
     said = f"{rate.good:g}/s held, {missed}"
     if not rate.confirmed:
         return f"{said}; it was not measured again"
-    shown = "; ".join(f"{name} {words(one)}" for name, one in rate.figures().items() if name.startswith("latency"))
+    shown = "; ".join(
+        f"{name} {words(one)}" for name, one in rate.figures(asked.objectives).items() if name.startswith("latency")
+    )
     return f"{said}; measured again in {len(rate.again)} blocks, all held: {shown}"
 
 

@@ -52,13 +52,13 @@ class Found:
     def interval(self) -> Interval:
         return Interval(self.good, self.good, self.bad)
 
-    def figures(self) -> dict[str, Interval]:
-        """With what the fresh blocks showed at that rate: the median block, the least and the most."""
+    def figures(self, objectives: Sequence[Objective]) -> dict[str, Interval]:
+        """With what the fresh blocks showed at that rate of the latencies that are named: the median block, the least and the most."""
         found = {RATE: self.interval, THROUGHPUT: self.interval}
-        names = {name for one in self.again for name in one.figures if name.startswith(LATENCY)}
-        for name in sorted(names):
+        for name in sorted({figure_name(one) for one in objectives if one.metric == LATENCY}):
             values = sorted(one.figures[name] for one in self.again if name in one.figures)
-            found[name] = Interval(values[len(values) // 2], values[0], values[-1])
+            if values:
+                found[name] = Interval(values[len(values) // 2], values[0], values[-1])
         return found
 
 

@@ -53,7 +53,7 @@ class Next:
         return found | {name: one.failure for name, one in rates.items() if one.failure}
 
     def fates(self) -> dict[int, tuple[JsonObject, ...]]:
-        return fates(self.trials, self.raced, None if self.sought is None else self.sought.found)
+        return fates(self.terms, self.trials, self.raced, None if self.sought is None else self.sought.found)
 
     def conclusion(self) -> Conclusion:
         return concluded(self.terms, self.trials, self.measurements, self.raced, self.sought)
