@@ -33,7 +33,7 @@ LOWEST, HIGHEST = 0.2, 1.8
 """Shares of the rate around which is looked, between which a rate rises that nobody gave the ends of."""
 _WARM_UP = 0.1
 """Of a block that is long enough; candidates were warmed up when they were loaded."""
-_LATE = 0.001
+_LATE, _LATE_UNBOUND = 0.001, 0.005
 _TO_BLAME = 1.1
 """So many times the rate must the latency from the send hold, for the client's own lateness to be what broke the bound."""
 _TIMEOUT_SECONDS = 30.0
@@ -209,7 +209,7 @@ def _limits(order: RoundOrder, block: BlockOrder, load: Load, *, rising: bool) -
         warm_up=min(_WARM_UP, block.seconds / 10),
         precision=1.0 if load.steady else math.inf,
         watched=order.percent or 50.0,
-        lateness=max(_LATE, bound / 10),
+        lateness=max(_LATE, bound / 10) if bound else _LATE_UNBOUND,
         timeout=_TIMEOUT_SECONDS,
     )
 

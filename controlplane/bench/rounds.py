@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -132,8 +132,8 @@ class LocalBench:
         """What is loaded and not wanted any more, or not as it is."""
         wanted = {model.candidate: (model, round_.requests(model)) for model in round_.order.models}
         gone = [name for name in self._loaded if self._wanted_as.get(name) != wanted.get(name)]
-        if gone and self.scratch.alive():
-            self.scratch.unload([self._loaded[name].name for name in gone], go_on=round_.go_on)
+        if gone:
+            self._unload(round_, [self._loaded[name].name for name in gone])
         for name in gone:
             del self._loaded[name]
         self._wanted_as = wanted
@@ -151,7 +151,14 @@ class LocalBench:
             round_.go_on()
             self._load(round_, missing[0])
 
+    def _unload(self, round_: _Round, names: list[str]) -> None:
+        """A server that has gone has unloaded everything; the next load finds that out."""
+        with suppress(ServerUnreachable):
+            self.scratch.unload(names, go_on=round_.go_on)
+
     def _load(self, round_: _Round, model: BenchModel) -> None:
+        if not self.scratch.alive():
+            self._restart(round_)
         scratch, mark, killed = self.scratch, self.scratch.mark(), Killed.now()
         try:
             scratch.load(model, round_.store, seconds=self._load_seconds, go_on=round_.go_on)
@@ -165,7 +172,7 @@ class LocalBench:
                 self._strike(round_, model.candidate, str(error), mark, killed)
                 return
             self._fail(round_, model.candidate, str(error), mark, killed)
-            scratch.unload([model.scratch_name], go_on=round_.go_on)
+            self._unload(round_, [model.scratch_name])
 
     def _warmed_up(self, round_: _Round, model: BenchModel) -> Subject:
         """Raises _Died, or ValueError with the failure when it answers nothing."""

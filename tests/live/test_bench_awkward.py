@@ -9,23 +9,20 @@ import numpy.typing as npt
 import pytest
 from onnx import numpy_helper
 
-from clients.inference import InferenceClient
 from controlplane.bench.rounds import LocalBench, bench_at, embedded_bench
 from controlplane.domain.catalog import Batching, Signature
 from controlplane.domain.config_intent import GenerateRequest
 from controlplane.domain.servers import HostFacts
-from controlplane.domain.sweep_rounds import SCRATCH, BenchModel, Requests, Verdict
-from controlplane.errors import ServerUnreachable
+from controlplane.domain.sweep_rounds import BenchModel, Requests, Verdict
 from controlplane.triton.generate import generate
 from controlplane.triton.golden import has_dynamic_lead
 from controlplane.triton.inspect_graph import open_session, specs
 from controlplane.triton.pbtxt import PbtxtCodec
 from controlplane.triton.runtime.find import TritonRuntime
-from controlplane.triton.side_load import SideLoader
 from tests.live.bench_models import CLOSED, ROWS, Shelf, blocks, measured, open_shelf, order
 from tests.live.onnx_graphs import Graph, graph, parse, write
 from tests.live.python_models import ACCUMULATOR, accumulator
-from tests.live.servers import ADMIN_KEY, LiveTriton, MakeTriton, launch
+from tests.live.servers import ADMIN_KEY, LiveTriton, launch
 
 HOST = HostFacts(cpu_cores=2, gpus=0, memory_bytes=4 << 30)
 SEVEN = Graph(
@@ -155,32 +152,3 @@ def test_sweep_acceptance_7_requests_that_do_not_fit_are_refused_with_the_reason
     result, _ = measured(bench, shelf, order([model], asked, blocks([model], CLOSED)))
     assert result.measurements[0].verdict is Verdict.NOT_MEASURED
     assert result.failed[0].reason == "requests of 9 rows are more than its max_batch_size, 8"
-
-
-def test_by_address_nothing_else_is_touched_and_nothing_is_left(make_triton: MakeTriton, shelf: Shelf) -> None:
-    live = make_triton()
-    theirs, leftover = shelf.scale("theirs"), shelf.scale("left over")
-    with bench_at(live.grpc, key=ADMIN_KEY) as bench:
-        bench.scratch.load(theirs, shelf.store, seconds=30, go_on=lambda: None)
-        bench.scratch.load(leftover, shelf.store, seconds=30, go_on=lambda: None)
-        assert names(live) == sorted([theirs.scratch_name, leftover.scratch_name])
-        # As a bench that is killed leaves it.
-        with bench_at(live.grpc, key=ADMIN_KEY) as second:
-            assert names(live) == []
-            model = shelf.scale("one")
-            ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], CLOSED))
-            result, _ = measured(second, shelf, ordered)
-            assert [row.failed for row in result.measurements] == [0]
-            assert result.fingerprint.serving.triton_version == "2.51.0"
-            assert names(live) == [model.scratch_name]
-    assert names(live) == []
-
-
-def names(live: LiveTriton) -> list[str]:
-    with InferenceClient(live.grpc, metadata=tuple(live.headers.items())) as client:
-        return SideLoader(client).loaded(SCRATCH)
-
-
-def test_by_address_a_server_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(ServerUnreachable, match="no bench server"), bench_at("127.0.0.1:1"):
-        pass
