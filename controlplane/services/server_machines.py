@@ -10,6 +10,8 @@ from controlplane.storage.unit_of_work import Storage
 
 _log = logging.getLogger(__name__)
 _SECONDS = 60.0
+_AGAIN_SECONDS = 5.0
+"""While some server did not answer: it may just be starting."""
 
 
 class MachineWatch:
@@ -21,16 +23,17 @@ class MachineWatch:
         self._clock = clock
 
     def run(self, stop: threading.Event) -> None:
-        while True:
+        whole = False
+        while not stop.is_set():
             try:
-                self.look()
+                whole = self.look()
             except Exception:  # whatever it is (a database that went away), the next look must still come
                 _log.exception("the machines of servers could not be looked at")
-            if stop.wait(_SECONDS):
-                return
+            stop.wait(_SECONDS if whole else _AGAIN_SECONDS)
 
-    def look(self) -> None:
-        """Once at every server of every environment."""
+    def look(self) -> bool:
+        """Once at every server of every environment; whether all answered."""
+        whole = True
         with self._storage.read() as unit:
             names = [environment.name for environment in unit.environments.all()]
             servers = [(name, server) for name in names for server in unit.environments.servers(name)]
@@ -39,8 +42,10 @@ class MachineWatch:
         for environment, server in servers:
             seen = self._read(server)
             before = known.get(digests[environment].get(server.digest, ""))
+            whole &= seen is not None
             if seen is None or (before is not None and class_of(before) == class_of(seen)):
                 continue
             with self._storage.write() as unit:
                 unit.sweeps.keep_fingerprint(seen)
                 unit.server_fingerprints.set(environment, server.digest, seen.digest, self._clock.now())
+        return whole

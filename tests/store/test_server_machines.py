@@ -37,10 +37,10 @@ def test_a_machine_is_kept_until_it_is_of_another_class(house: House) -> None:
         return seen[-1]
 
     watch = MachineWatch(house.storage, read, house.clock)
-    watch.look()
+    assert not watch.look()
     assert kept(house) is None
     seen.append(MACHINE)
-    watch.look()
+    assert watch.look()
     assert kept(house) == MACHINE
     seen.append(replace(MACHINE, control_plane="2"))
     watch.look()
