@@ -28,7 +28,7 @@ _PAGE = 200
 
 
 @click.command(cls=Verb)
-@click.argument("number", metavar="SWEEP", type=int)
+@click.argument("source", metavar="SWEEP|CAPSULE")
 @click.option(
     "--out",
     metavar="FILE|DIR",
@@ -43,23 +43,22 @@ _PAGE = 200
 )
 @click.option("--open", "show", is_flag=True, help="Show it: open the file or directory.")
 @pass_session
-def report(session: Session, /, number: int, *, out: Path | None, form: str | None, show: bool) -> None:
+def report(session: Session, /, source: str, *, out: Path | None, form: str | None, show: bool) -> None:
     """Write the report of a sweep: goal and outcome, charts, every trial and why it lost, how to verify.
 
-    The page is one file that loads nothing from anywhere. Charts need the extra: pip install 'triton-controlplane[report]'.
+    SWEEP is its number, or a capsule of it, a file that tritonctl sweep export wrote: then no API is asked. The page is one file that loads nothing from anywhere. Charts need the extra: pip install 'triton-controlplane[report]'.
     """
     form = form or (out.suffix[1:] if out is not None and out.suffix[1:] in {"html", "md"} else "html")
     on_stdout = str(out) == "-" or (out is None and form == "md" and not show)
     if on_stdout and (form not in {"html", "md"} or show):
         raise click.BadParameter("only html and md can go to stdout, and nobody can open that", param_hint="--out")
-    client = session.client
-    sweep = client.sweeps.get(number)
+    material = _material(session.client, int(source)) if source.isdecimal() else _from_capsule(Path(source))
 
     from controlplane.reports.files import ONE_FILE  # numpy and scipy take half a second
     from controlplane.reports.files import report as made_of
     from controlplane.reports.standings import Findings
 
-    made = made_of(Findings(_material(client, sweep)), form)
+    made = made_of(Findings(material), form)
     if on_stdout:
         click.echo(next(iter(made.values())), nl=False)
         return
@@ -68,7 +67,7 @@ def report(session: Session, /, number: int, *, out: Path | None, form: str | No
         path = out or Path(name)
         files = {path / name if path.is_dir() else path: data}
     else:
-        path = out or Path(f"sweep-{number}")
+        path = out or Path(f"sweep-{material.sweep.id}")
         files = {path / name: data for name, data in made.items()}
     for file, data in files.items():
         _write(file, data)
@@ -77,9 +76,10 @@ def report(session: Session, /, number: int, *, out: Path | None, form: str | No
         click.launch(str(path.resolve()))
 
 
-def _material(client: ControlClient, sweep: SweepView) -> Material:
+def _material(client: ControlClient, number: int) -> Material:
     from controlplane.reports.material import Material
 
+    sweep = client.sweeps.get(number)
     trials = client.sweeps.all_trials(sweep.id)
     candidates = {one.number: one.candidate for one in trials}
     measurements = []
@@ -93,6 +93,19 @@ def _material(client: ControlClient, sweep: SweepView) -> Material:
     return Material(
         _sweep(sweep), tuple(map(_trial, trials)), tuple(measurements), {}, _description(client, sweep.model)
     )
+
+
+def _from_capsule(path: Path) -> Material:
+    """Raises CapsuleInvalid for what is none, or does not check out."""
+    from controlplane.errors import CapsuleInvalid
+    from controlplane.reports.material import Material
+    from controlplane.services.capsule_files import open_capsule
+
+    with open_capsule(path) as opened:
+        if wrong := opened.verify():
+            raise CapsuleInvalid(f"{path} does not check out: {wrong[0]}", hint="get it again")
+        found = opened.capsule
+    return Material(found.sweep, found.trials, found.measurements, found.fingerprints, dropped=found.dropped)
 
 
 def _description(client: ControlClient, model: str) -> str:

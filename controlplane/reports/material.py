@@ -22,6 +22,8 @@ class Material:
     measurements: tuple[Measurement, ...]
     fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)
     description: str = ""
+    dropped: tuple[str, ...] = ()
+    """What was renamed or left out, in words; empty where nothing was: then digests can be taken again."""
 
     @cached_property
     def by_candidate(self) -> Mapping[str, Trial]:

@@ -132,9 +132,14 @@ def _answer(findings: Findings, summary: Summary) -> Markup:
                 class_="chosen" if chosen and trial.number == chosen.number else None,
             )
         )  # fmt: skip
+    intervals = " Intervals are of 95 %."
+    if findings.held:
+        intervals = (
+            " Of a highest rate, what held and what did not; of its latencies the least and the most of its blocks."
+        )
     front = tag(
         "table",
-        tag("caption", "The front: none of these is shown to be dominated. The preferred first; intervals of 95 %."),
+        tag("caption", "The front: none of these is shown to be dominated. The preferred first.", intervals),
         tag("thead", tag("tr", tag("th", "trial", scope="col"), tag("th", "version", scope="col", class_="number"),
                          tag("th", "parameters", scope="col"),
                          [tag("th", figure_title(name), scope="col", class_="number") for name in names])),

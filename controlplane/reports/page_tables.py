@@ -13,6 +13,8 @@ from controlplane.reports.standings import Findings, Place, Standing
 from controlplane.reports.wording import closed, counted, figure_title, number, parameters, unit
 
 _COLUMNS = 4
+_ELSEWHERE = "only its digest is known here; tritonctl sweep export {} --out FILE has all of it, and tritonctl sweep report FILE shows it"
+_RATES = " Below a highest rate that was confirmed: what held and what did not, and of its latencies the least and the most block."
 
 
 def trials_table(findings: Findings) -> Markup:
@@ -46,7 +48,7 @@ def trials_table(findings: Findings) -> Markup:
     caption = (
         f"{counted(len(rows), 'trial')}: the chosen, the front, the others by what they do, then those that could not be measured or "
         "were refused; below each, why. Below a figure its interval of 95 %; without one, too few blocks tell."
-    )
+    ) + (_RATES if findings.held else "")
     return tag("div", tag("table", tag("caption", caption), tag("thead", head), rows, class_="trials"), class_="scroll")
 
 
@@ -59,7 +61,7 @@ def measured_on(findings: Findings) -> Markup:
     for digest, count in counts.most_common():
         known = findings.material.fingerprints.get(digest)
         said = [("blocks", f"{count:,}"), ("digest", digest)]
-        said += _environment(known) if known else [("", "Only the digest of this fingerprint is known here.")]
+        said += _environment(known) if known else [("what it is", _ELSEWHERE.format(findings.material.sweep.id))]
         found.append(tag("dl", [inside(tag("dt", name), tag("dd", value)) for name, value in said], class_="facts"))
     stolen = [one.steal_ppm / 1e4 for one in findings.material.measurements if one.steal_ppm is not None]
     if stolen:
@@ -73,6 +75,8 @@ def evidence_section(findings: Findings) -> Markup:
     sweep, now = material.sweep, material.digest_now
     if sweep.evidence is None:
         verdict = "The sweep has no answer, so nothing is sealed yet."
+    elif material.dropped:
+        verdict = f"It cannot be taken again here: {'; '.join(material.dropped)}."
     elif sweep.evidence == now:
         verdict = "Taken again from the rows that this report is made of, it is the same."
     else:

@@ -1,6 +1,7 @@
 # Where each trial of a sweep ended up and why; which of them a report is about. Pure.
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from controlplane.domain.sweep_compare import figures_seen
 from controlplane.domain.sweep_figures import LATENCY, RATE, THROUGHPUT
 from controlplane.domain.sweep_racing import Fate
 from controlplane.domain.sweep_rounds import Stage
+from controlplane.domain.sweep_spec import Shape
 from controlplane.domain.sweeps import Trial
 from controlplane.reports.material import Material
 from controlplane.reports.points import Point, main_points, points, step_words
@@ -133,16 +135,20 @@ class Findings:
 
     @cached_property
     def latency(self) -> str | None:
-        """The figure that stands for latency: of a hard objective, of a wish, or p99."""
-        names = {name for point in self.points for name in point.figures if name.startswith(f"{LATENCY} ")}
-        order = (*self._asked(), f"{LATENCY} p99", *sorted(names, reverse=True))
-        return next((name for name in order if name in names), None)
+        """The figure that stands for latency, of those that at least half as many trials show as any: that of a hard objective, of a
+        wish, what races go by in its place, or p99."""
+        shown = {(point.trial.number, name) for point in self.points for name in point.figures}
+        counts = Counter(name for _, name in shown if name.startswith(f"{LATENCY} "))
+        race = [figure.name for figure in self.material.asked.race]
+        order = (*self._asked(), *race, f"{LATENCY} p99", *sorted(counts, reverse=True))
+        return next((name for name in order if counts[name] > 0 and 2 * counts[name] >= max(counts.values())), None)
 
     @cached_property
     def pace(self) -> str | None:
-        """The figure that stands for how much is done under the main load."""
+        """The figure that stands for how much is done under the main load; None where the load says how much."""
         names = {name for point in self.main.values() for name in point.figures}
-        return next((name for name in (RATE, THROUGHPUT) if name in names), None)
+        given = any(point.step.shape is Shape.RATE for point in self.main.values())
+        return RATE if RATE in names else THROUGHPUT if THROUGHPUT in names and not given else None
 
     @cached_property
     def standings(self) -> Mapping[int, Standing]:

@@ -54,7 +54,8 @@ def chart(
     height: int,
     aside: bool = False,
 ) -> Chart:
-    """`caption`: sentences; in the picture each begins a line. `aside`: there is something to read at the right of the axes."""
+    """`caption`: sentences; in the picture each begins a line. `height` is that between the axes; `aside`:
+    there is something to read at their right."""
     lines: Json = [line for sentence in caption for line in wrap(sentence, _LINE, break_on_hyphens=False)]
     spec: JsonObject = {
         "$schema": SCHEMA,
@@ -63,7 +64,7 @@ def chart(
         "width": WIDTH,
         "height": height,
         "padding": {"left": 12, "right": 76 if aside else 16, "top": 12, "bottom": 12},
-        "autosize": {"type": "fit", "contains": "padding"},
+        "autosize": {"type": "fit-x", "contains": "padding"},
         "config": chart_config(),
         "layer": list(layers),
     }

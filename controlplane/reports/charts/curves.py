@@ -42,6 +42,8 @@ def latency_throughput(findings: Findings) -> Chart | Absent:
             curves.setdefault(point.trial.number, []).append(point)
     if latency is None or not curves:
         return Absent(name, title, "no block shows throughput and latency under a steady load")
+    if len({point.step.label for curve in curves.values() for point in curve}) == 1:
+        return Absent(name, title, "all blocks are under one load, and one load makes no curve")
     for curve in curves.values():
         curve.sort(key=lambda point: (point.load or 0.0, point.figures["throughput"].value))
     featured = [trial for trial in findings.featured if trial.number in curves]
@@ -109,7 +111,7 @@ def latency_throughput(findings: Findings) -> Chart | Absent:
         for trial in featured
     )
     return chart(
-        name, title, caption, f"Over {counted(len(loads), 'load')}. {alt}", layers, height=430, aside=bool(bounds)
+        name, title, caption, f"Over {counted(len(loads), 'load')}. {alt}", layers, height=310, aside=bool(bounds)
     )
 
 
@@ -146,9 +148,9 @@ def ranking(findings: Findings) -> Chart | Absent:
         layer(rows, {"type": "point", "filled": True, "size": 75, "opacity": 1}, x=channel("value", **x_more), y=y,
               color=colour, shape=shape, description=channel("tip", "nominal")),
         *bound_lines(findings.bounds(figure), "x", axis_title(figure)),
-        layer(confirmed, {"type": "bar", "height": 5, "color": DAY["ink"], "cornerRadius": 2, "yOffset": 8, "aria": False},
+        layer(confirmed, {"type": "bar", "height": 4, "color": DAY["ink"], "cornerRadius": 2, "yOffset": 7, "aria": False},
               x=channel("low", **x_more), x2={"field": "high"}, y=y),
-        layer(confirmed, {"type": "tick", "color": DAY["ink"], "thickness": 2.5, "size": 14, "yOffset": 8}, x=channel("value", **x_more),
+        layer(confirmed, {"type": "tick", "color": DAY["ink"], "thickness": 2.5, "size": 12, "yOffset": 7}, x=channel("value", **x_more),
               y=y, description=channel("tip", "nominal")),
     ]  # fmt: skip
     caption = [
@@ -164,7 +166,7 @@ def ranking(findings: Findings) -> Chart | Absent:
             else []
         ),
     ]
-    return chart(name, title, caption, " ".join(f"{row['tip']}." for row in rows), layers, height=70 + 24 * len(rows))
+    return chart(name, title, caption, " ".join(f"{row['tip']}." for row in rows), layers, height=22 * len(rows))
 
 
 def _confirmed(findings: Findings) -> list[JsonObject]:

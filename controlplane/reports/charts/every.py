@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from controlplane.reports.charts.chart import Absent, Chart
 from controlplane.reports.charts.curves import latency_throughput, ranking
+from controlplane.reports.charts.heat import heat_map
 from controlplane.reports.charts.percentiles import percentile_plot
 from controlplane.reports.charts.server import batch_sizes, shares
-from controlplane.reports.charts.trade_offs import heat_map, pareto
+from controlplane.reports.charts.trade_offs import pareto
 from controlplane.reports.standings import Findings
 
 

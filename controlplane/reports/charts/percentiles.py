@@ -88,7 +88,7 @@ def percentile_plot(findings: Findings) -> Chart | Absent:
         + "."
         for point in points
     )
-    return chart(name, title, caption, alt, layers, height=390, aside=bool(bounds))
+    return chart(name, title, caption, alt, layers, height=280, aside=bool(bounds))
 
 
 def at(values: Values, counts: Values, percent: float) -> float:

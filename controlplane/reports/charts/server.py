@@ -65,7 +65,7 @@ def shares(findings: Findings) -> Chart | Absent:
         "Sums are exact, so there is no interval; 'other' is what the server does between the parts." + left_out,
     ]
     alt = " ".join(f"{row['tip']}." for row in rows if row["part"] in {"queue", "compute"})
-    return chart(name, title, caption, alt, layers, height=96 + 25 * len(totals))
+    return chart(name, title, caption, alt, layers, height=25 * len(totals))
 
 
 def batch_sizes(findings: Findings) -> Chart | Absent:
@@ -104,7 +104,7 @@ def batch_sizes(findings: Findings) -> Chart | Absent:
         f"Share of a trial's executions (%) by the rows that were joined in one, counted by the server; n = {executed:,} executions.",
         "Counts are exact, so there is no interval. A small batch under a heavy load says that nothing was waiting to be joined.",
     ]
-    return chart(name, title, caption, " ".join(f"{row['tip']}." for row in rows), layers, height=110 + 26 * len(told))
+    return chart(name, title, caption, " ".join(f"{row['tip']}." for row in rows), layers, height=27 * len(told))
 
 
 def _ours(findings: Findings) -> list[Point]:

@@ -1,13 +1,11 @@
-# What one figure costs in another: the scatter with the Pareto front, and the heat map over two parameters.
+# What one figure costs in another: the scatter of trials with the Pareto front.
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from controlplane.domain.canonical import Json, JsonObject
-from controlplane.domain.sweeps import Trial
+from clients.load.statistics import Interval
+from controlplane.domain.canonical import JsonObject
 from controlplane.reports.charts.chart import (
     Absent,
     Chart,
@@ -20,33 +18,37 @@ from controlplane.reports.charts.chart import (
     scaled,
 )
 from controlplane.reports.charts.curves import by_group, group
+from controlplane.reports.points import Point
 from controlplane.reports.standings import Findings, Place
-from controlplane.reports.theme import DAY, HEAT
-from controlplane.reports.wording import (
-    axis_title,
-    closed,
-    counted,
-    figure_title,
-    more_is_better,
-    number,
-    said,
-    unit,
-    value_words,
-)
+from controlplane.reports.theme import DAY
+from controlplane.reports.wording import axis_title, closed, counted, figure_title, more_is_better, said, unit
 
-_UNSET = "as in base"
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """Two figures, of which trials, and under what. `apart`: each trial at a rate of its own, with the rates and blocks that were
+    tried beside it in place of intervals."""
+
+    across: str
+    up: str
+    figures: Mapping[int, Mapping[str, Interval]]
+    points: Mapping[int, Point]
+    under: str
+    apart: bool = False
 
 
 def pareto(findings: Findings) -> Chart | Absent:
-    name, title = "pareto", "What throughput costs in latency"
-    across, up = findings.pace, findings.latency
-    under, figures_of = findings.load_words, findings.under_main
-    if sum(1 for trial in findings.material.trials if up in figures_of(trial)) < 2:
-        under, figures_of = "the highest rate of each", lambda trial: findings.figures.get(trial.number, {})
+    name, title = "pareto", "What one figure costs in another"
+    axes = _axes(findings)
+    if axes is None:
+        why = "fewer than two trials have two figures under one load: the search held them against each other by one"
+        return Absent(name, title, why)
+    across, up = axes.across, axes.up
+    title = f"{figure_title(up)[:1].upper()}{figure_title(up)[1:]} against {figure_title(across)}"
     rows: list[JsonObject] = []
     for standing in findings.standings.values():
-        figures = figures_of(standing.trial)
-        if across is None or up is None or across not in figures or up not in figures:
+        figures = axes.figures.get(standing.trial.number, {})
+        if across not in figures or up not in figures:
             continue
         done, took = figures[across], figures[up]
         rows.append({
@@ -56,16 +58,10 @@ def pareto(findings: Findings) -> Chart | Absent:
             "named": standing.place in {Place.CHOSEN, Place.FRONT},
             "x": done.value, "x_low": done.low if closed(done) else None, "x_high": done.high if closed(done) else None,
             "y": took.value, "low": took.low if closed(took) else None, "high": took.high if closed(took) else None,
-            "tip": f"{findings.label(standing.trial)}: {said(done, unit(across))}, {figure_title(up)} {said(took, unit(up))}",
+            "tip": f"{findings.label(standing.trial)}: {figure_title(across)} {said(done, unit(across))}, "
+                   f"{figure_title(up)} {said(took, unit(up))}",
         })  # fmt: skip
-    if across is None or up is None or len(rows) < 2:
-        return Absent(
-            name,
-            title,
-            "fewer than two trials have both a rate and a latency under one load: the search held them against each other by one figure",
-        )
-    points = findings.main if under == findings.load_words else findings.held
-    answers = sum(point.answers for point in points.values())
+    answers = sum(point.answers for point in axes.points.values())
     numbers = [float(str(row["y"])) for row in rows]
     scale, ticks = scaled([*numbers, *(bound.value for bound in findings.bounds(up))], zero=False)
     x_more: JsonObject = {
@@ -97,12 +93,17 @@ def pareto(findings: Findings) -> Chart | Absent:
         *bound_lines(findings.bounds(up), "y", axis_title(up)),
         *bound_lines(findings.bounds(across), "x", axis_title(across)),
     ]  # fmt: skip
+    bars = "Bars are intervals of 95 % over blocks."
+    if axes.apart:
+        bars = (
+            "Bars are intervals from the rate that held to the one that did not, and from the least to the most block."
+        )
     caption = [
         (
-            f"{axis_title(up)}, less is better, over {figure_title(across)} ({unit(across)}), more is better, under {under}; "
+            f"{axis_title(up)}, {_better(up)}, over {figure_title(across)} ({unit(across)}), {_better(across)}, under {axes.under}; "
             f"{counted(len(rows), 'trial')}, {counted(answers, 'answer')}."
         ),
-        "Bars are intervals of 95 % over blocks. With numbers: the front." + (" The line joins it." if two else ""),
+        f"{bars} With numbers: the front." + (" The line joins it." if two else ""),
         *bound_words(findings.bounds(up), findings.bounds(across)),
     ]
     order = {word: place for place, word in enumerate(("chosen", "on the front"))}
@@ -113,103 +114,30 @@ def pareto(findings: Findings) -> Chart | Absent:
         caption,
         " ".join(f"{row['group']}: {row['tip']}." for row in told),
         layers,
-        height=400,
+        height=300,
         aside=bool(findings.bounds(up)),
     )
 
 
-def heat_map(findings: Findings) -> Chart | Absent:
-    """Over the two parameters that tell the most about the figure; of trials with the same two, the best."""
-    title, figure = "Two parameters together", findings.pace or findings.latency
-    values = {
-        trial.number: findings.under_main(trial)[figure].value
-        for trial in findings.material.trials
-        if figure is not None and figure in findings.under_main(trial)
-    }
-    able = [trial for trial in findings.material.trials if trial.number in values]
-    names = sorted({name for trial in able for name in trial.parameters})
-    varied = [name for name in names if len({_key(trial, name) for trial in able}) > 1]
-    if figure is None or len(varied) < 2:
-        return Absent("heat", title, "fewer than two parameters differ among the measured trials")
-    ranked = sorted(varied, key=lambda name: -_told(able, name, values))
-    first, second = next(
-        (pair for pair in combinations(ranked, 2) if not _same_split(able, *pair)), (ranked[0], ranked[1])
-    )
-    across, down = sorted((first, second), key=lambda name: -len({_key(trial, name) for trial in able}))
-    best = max if more_is_better(figure) else min
-    cells: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-    for trial in able:
-        cells[_key(trial, across), _key(trial, down)].append(trial)
-    rows: list[JsonObject] = []
-    for (x, y), held in cells.items():
-        winner = best(held, key=lambda trial: values[trial.number])
-        value = values[winner.number]
-        rows.append({
-            "x": x, "y": y, "value": value, "said": number(value), "n": f"trial {winner.number}" + (f", best of {len(held)}" if len(held) > 1 else ""),
-            "tip": f"{across} {x}, {down} {y}: {number(value)} {unit(figure)}, trial {winner.number}, best of {len(held)}",
-        })  # fmt: skip
-    strongest = sorted(values[number_] for number_ in values)
-    edge = min(strongest) + 5 / 7 * (max(strongest) - min(strongest))
-    x_axis = channel(
-        "x",
-        "nominal",
-        title=across,
-        sort=_ordered(able, across),
-        axis={"labelAngle": 0, "labelColor": DAY["ink"], "labelLimit": 150},
-    )
-    y_axis = channel(
-        "y", "nominal", title=down, sort=_ordered(able, down), axis={"labelColor": DAY["ink"], "labelLimit": 200}
-    )
-    heat: JsonObject = {"type": "quantize", "range": list(HEAT), "domain": [strongest[0], strongest[-1]], "nice": False}
-    layers = [
-        layer(rows, {"type": "rect", "stroke": DAY["surface"], "strokeWidth": 3, "cornerRadius": 5}, x=x_axis, y=y_axis,
-              color=channel("value", scale=heat, legend=None), description=channel("tip", "nominal")),
-        *(
-            layer([row for row in rows if (float(str(row["value"])) >= edge) is dark],
-                  {"type": "text", "color": DAY["reversed" if dark else "ink"], "dy": dy, "fontSize": size, "fontWeight": weight},
-                  x=x_axis, y=y_axis, text=channel(field, "nominal"))
-            for dark in (True, False)
-            for field, dy, size, weight in (("said", -6, 14, "bold"), ("n", 11, 11, "normal"))
-        ),
-    ]  # fmt: skip
-    caption = [
-        f"{axis_title(figure)} by {down} and {across}, under {findings.load_words}; {counted(len(able), 'trial')}, {counted(findings.answers, 'answer')}.",
-        "In a cell the best of the trials that share it, by its estimate; its interval stands in the table. Empty: not measured.",
-    ]  # fmt: skip
-    downs = len({_key(trial, down) for trial in able})
-    return chart("heat", title, caption, " ".join(f"{row['tip']}." for row in rows), layers, height=100 + 62 * downs)
+def _axes(findings: Findings) -> _Axes | None:
+    """Throughput and latency, or else two figures that trials were compared by."""
+    up = findings.latency
+    asked = findings.material.asked
+    compared = [one.name for one in (*asked.figures, *asked.race) if " at " not in one.name and one.name != up]
+    across = findings.pace or next(iter(compared), None)
+    if up is None or across is None:
+        return None
+    figures = {number: point.figures for number, point in findings.main.items()}
+    found = _Axes(across, up, figures, findings.main, findings.load_words)
+    if not _two(found) and findings.held:
+        told = {number: findings.figures[number] for number in findings.held}
+        found = _Axes(across, up, told, findings.held, "the highest rate of each", apart=True)
+    return found if _two(found) else None
 
 
-def _told(trials: Sequence[Trial], name: str, values: Mapping[int, float]) -> float:
-    """The share of the figure's variance that lies between the values of the parameter."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for trial in trials:
-        groups[_key(trial, name)].append(values[trial.number])
-    mean = sum(values.values()) / len(values)
-    whole = sum((value - mean) ** 2 for value in values.values())
-    between = sum(len(held) * (sum(held) / len(held) - mean) ** 2 for held in groups.values())
-    return between / whole if whole else 0.0
+def _two(axes: _Axes) -> bool:
+    return sum(1 for figures in axes.figures.values() if axes.across in figures and axes.up in figures) > 1
 
 
-def _same_split(trials: Sequence[Trial], one: str, other: str) -> bool:
-    """Parameters that always change together would make a diagonal."""
-    pairs = {(_key(trial, one), _key(trial, other)) for trial in trials}
-    return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
-
-
-def _key(trial: Trial, name: str) -> str:
-    return value_words(trial.parameters[name]) if name in trial.parameters else _UNSET
-
-
-def _ordered(trials: Sequence[Trial], name: str) -> Json:
-    """Numbers by size, then words, then what has no value."""
-    found = {_key(trial, name): trial.parameters.get(name) for trial in trials}
-
-    def place(key: str) -> tuple[int, float, str]:
-        value = found[key]
-        if key == _UNSET:
-            return 2, 0.0, ""
-        numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        return (0, float(str(value)), "") if numeric else (1, 0.0, json.dumps(value, sort_keys=True, default=str))
-
-    return sorted(found, key=place)
+def _better(name: str) -> str:
+    return "more is better" if more_is_better(name) else "less is better"

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.artifacts import Manifest
+from controlplane.domain.capsule_names import anonymized
+from controlplane.domain.capsules import Capsule, CapsuleVersion
+from controlplane.domain.sweep_rounds import Requests
 from controlplane.reports.material import Material
 from controlplane.reports.page import page
 from controlplane.reports.standings import Findings
 from controlplane.reports.summary import markdown
+from controlplane.services.capsule_files import write_capsule
+from controlplane.storage.artifacts import ObjectArtifactStore
 from tests.store.api.conftest import Api, Cli
 from tests.unit.reports import synthetic
 
@@ -56,6 +62,36 @@ def test_pictures_go_into_a_directory(
     assert wrote[0] == "wrote sweep-1/trials.svg"
     for line in filter(None, wrote):
         assert Path(line.removeprefix("wrote ")).read_text().startswith("<svg ")
+
+
+def capsule(material: Material) -> Capsule:
+    return Capsule(
+        material.sweep, material.trials, material.measurements,
+        {version: CapsuleVersion(manifest, Requests(manifest.digest)) for version, manifest in synthetic.ARTIFACTS.items()},
+        Manifest(()), material.fingerprints, {}, synthetic.BEGAN, "0.1",
+    )  # fmt: skip
+
+
+def test_a_capsule_is_reported_with_what_it_was_measured_on_and_without_the_api(cli: Cli, tmp_path: Path) -> None:
+    material, file, store = (
+        synthetic.rising(most=6),
+        tmp_path / "sweep.capsule",
+        ObjectArtifactStore.local(tmp_path / "blobs"),
+    )
+    with file.open("wb") as opened:
+        write_capsule(capsule(material), store, opened)
+    page = cli("sweep", "report", str(file), "--out", "-", "--format", "html", "--context", "nobody-there")
+    assert "Example CPU @ 2.60GHz" in page
+    assert "it is the same." in page
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"Example CPU", b"Another CPU"))
+    said = cli("sweep", "report", str(file), status=2)
+    assert "error [capsule.invalid]: " in said
+    with file.open("wb") as opened:
+        write_capsule(anonymized(capsule(material), samples=True), store, opened)
+    page = cli("sweep", "report", str(file), "--out", "-", "--format", "html")
+    assert "It cannot be taken again here: " in page
+    assert "maria" not in page
 
 
 @pytest.mark.usefixtures("material")

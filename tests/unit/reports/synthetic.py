@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from clients.load.histogram import encode
-from controlplane.domain.canonical import JsonObject, digest
+from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.canonical import JsonObject, digest, digest_bytes
 from controlplane.domain.catalog import Objective
 from controlplane.domain.fingerprints import Fingerprint, Host, Serving
 from controlplane.domain.sweep_answer import concluded
@@ -82,6 +83,9 @@ class Setting:
         return size, rate, at_once / rate
 
 
+ARTIFACTS = {
+    version: Manifest((FileEntry("model.onnx", 3, digest_bytes(f"weights {version}".encode())),)) for version in (3, 4)
+}
 SETTINGS = [
     Setting(version, rows, instances, delay)
     for version in (3, 4)
@@ -150,27 +154,34 @@ def searched(
 def queued(state: SweepState = SweepState.QUEUED, message: str = "") -> Material:
     """Nothing was measured yet."""
     spec = SweepSpec("digits", (3, 4), load=LADDER)
-    sweep = _sweep(spec, {**LADDER.to_json(), "finds_rate": False, "reason": "as the spec says"}, {}, ())
+    choice = load_of(LADDER, ())
+    load = {**LADDER.to_json(), "finds_rate": False, "reason": "as the spec says"}
+    sweep = _sweep(spec, load, plan(spec.search, choice, 3, beside=3).to_json(), ())
     return Material(replace(sweep, state=state, message=message), _trials(SETTINGS[:3]), ())
 
 
 def _trials(settings: Sequence[Setting], sweep: int = 12) -> tuple[Trial, ...]:
     """The first is the base, the last cannot be loaded; two more are refused."""
-    found = [
-        Trial(
-            sweep,
-            number,
-            digest(["candidate", number]),
-            setting.version,
-            digest(["artifact", setting.version]),
-            {"name": "digits", "max_batch_size": setting.rows},
-            digest(["config", number]),
-            setting.parameters,
-            base=number == 1,
+    ways: list[JsonObject] = [setting.parameters for setting in settings]
+    ways[-1] = {"instances": 2, "accelerator": "openvino"}
+    found = []
+    for number, (setting, parameters) in enumerate(zip(settings, ways, strict=True), 1):
+        config: JsonObject = {"name": "digits", **parameters}
+        candidate = digest({"version": setting.version, "config": config})
+        artifact = ARTIFACTS[setting.version].digest
+        found.append(
+            Trial(
+                sweep,
+                number,
+                candidate,
+                setting.version,
+                artifact,
+                config,
+                digest(config),
+                parameters,
+                base=number == 1,
+            )
         )
-        for number, setting in enumerate(settings, 1)
-    ]
-    found[-1] = replace(found[-1], parameters={"instances": 2, "accelerator": "openvino"})
     why = (
         ("8 instances of 3 threads are 24 threads on 2 cores, over twice as many",),
         ("requests of 4 rows do not fit into max_batch_size 1", "use 4 or more"),

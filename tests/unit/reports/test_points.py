@@ -58,8 +58,8 @@ def test_blocks_before_the_confirmation_do_not_count(ladder: Findings) -> None:
     assert all(one.stage is Stage.CONFIRM for point in confirmed for one in point.blocks)
 
 
-def test_blocks_that_a_client_limited_or_that_failed_show_nothing(ladder: Findings) -> None:
-    spoilt = tuple(replace(one, verdict=Verdict.CLIENT_LIMITED) for one in ladder.material.measurements)
+def test_blocks_whose_requests_failed_show_nothing(ladder: Findings) -> None:
+    spoilt = tuple(replace(one, verdict=Verdict.ERRORS) for one in ladder.material.measurements)
     assert points(replace(ladder.material, measurements=spoilt)) == ()
 
 
