@@ -11,6 +11,7 @@ import pytest
 from clients.load import processes
 from clients.load.errors import LoadFailed
 from clients.load.measure import Limits, Load, Target, measure
+from clients.load.outcomes import SENT
 from clients.load.processes import SenderPool
 from tests.unit.load.hostile import Talk, hostile
 from tests.unit.load.peers import prefixed
@@ -75,6 +76,23 @@ def test_a_pool_keeps_its_process_from_one_measurement_to_the_next() -> None:
     assert len({frozenset(pids) for pids in seen}) == 1
     assert len(seen[0]) == 1
     assert multiprocessing.active_children() == []
+
+
+def test_a_pool_that_was_prepared_measures_with_the_process_that_waits() -> None:
+    with SenderPool() as pool, hostile(prompt) as server:
+        pool.prepare()
+        pool.prepare()
+        (waiting,) = multiprocessing.active_children()
+        limits = Limits(seconds=0.5, cap=0.5, warm_up=0)
+        assert measure(Target("127.0.0.1", server.port), (MESSAGE,), Load(concurrency=1), limits, pool=pool).completed
+        assert multiprocessing.active_children() == [waiting]
+
+
+def test_a_closed_loop_ends_when_it_was_to() -> None:
+    limits = Limits(seconds=0.6, cap=0.6, warm_up=0.1)
+    with hostile(prompt) as server:
+        measured = measure(Target("127.0.0.1", server.port), (MESSAGE,), Load(concurrency=2), limits)
+    assert (measured.records[:, SENT].max() - measured.start) / 1e9 == pytest.approx(0.7, abs=0.1)
 
 
 def test_a_pool_forgets_a_process_that_was_killed_while_it_waited_and_one_that_was_interrupted() -> None:
