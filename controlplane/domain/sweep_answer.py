@@ -56,7 +56,7 @@ def concluded(
     name = _Names(by_digest)
     chosen = None if found.chosen is None else by_digest[found.chosen]
     notes = [*raced.notes, *(() if sought is None else sought.notes)]
-    if not raced.standing.finalists and finalists:
+    if not raced.standing.finalists and finalists and not any(one.confirmed for one in rates.values()):
         notes.append("no finalist was measured again: who was ahead owes a part of it to luck")
     made: JsonObject = {
         "schema": 1,

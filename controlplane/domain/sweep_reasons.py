@@ -10,7 +10,7 @@ from controlplane.domain.sweep_blocks import paired
 from controlplane.domain.sweep_compare import LEVEL, blocks_by_turn
 from controlplane.domain.sweep_figures import Asked
 from controlplane.domain.sweep_rounds import Measurement, Stage
-from controlplane.domain.sweep_search import ratio_words
+from controlplane.domain.sweep_search import UNKNOWN, ratio_words
 from controlplane.domain.sweeps import Trial
 
 _MOST = 8
@@ -71,9 +71,9 @@ def reasons(asked: Asked, trials: Sequence[Trial], measurements: Sequence[Measur
         if differing is None:
             continue
         name, here, there = differing
-        figure = asked.figures[0]
-        ratio = advantage(figure, chosen.candidate, other.candidate)
-        if math.isnan(ratio.value):
+        compared = ((one, advantage(one, chosen.candidate, other.candidate)) for one in (*asked.figures, *asked.race))
+        figure, ratio = next(((one, ratio) for one, ratio in compared if not math.isnan(ratio.value)), (None, UNKNOWN))
+        if figure is None:
             continue
         rounds = {key[0] for key, turn in turns.items() if chosen.candidate in turn and other.candidate in turn}
         ours, theirs = (

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_answer import Conclusion, concluded, fates
 from controlplane.domain.sweep_asking import asked_and_raced
+from controlplane.domain.sweep_compare import figures_seen
 from controlplane.domain.sweep_course import Ahead, Known, Raced, Rounds, Terms, raced, terms_of
 from controlplane.domain.sweep_figures import RATE, THROUGHPUT
 from controlplane.domain.sweep_rates import BEGIN, Sought, sought
 from controlplane.domain.sweep_rounds import BenchModel, Measurement, RoundOrder, Stage
 from controlplane.domain.sweep_search import words
-from controlplane.domain.sweep_spec import Method, Shape, spec_from_json
+from controlplane.domain.sweep_spec import Method, spec_from_json
 from controlplane.domain.sweeps import Sweep, Taken, Trial
 from controlplane.services.ports import ConfigCodec
 from controlplane.services.sweep_drafts import Material
@@ -140,8 +141,8 @@ def more(now: Next, material: Material, codec: ConfigCodec) -> Asked:
         codec,
         now.trials,
         now.raced.seen,
-        figures=now.terms.asked.figures,
-        hard=now.terms.asked.hard,
+        figures=now.terms.asked.race,
+        hard=now.terms.asked.race_hard,
         seed=spec.search.seed,
         count=now.asks,
         rows=int(str(now.sweep.load["rows"])),
@@ -149,18 +150,22 @@ def more(now: Next, material: Material, codec: ConfigCodec) -> Asked:
 
 
 def _starts(terms: Terms, found: Raced, measurements: Sequence[Measurement]) -> dict[str, float]:
-    """At which rate each finalist begins: what it showed; where it showed nothing, what it answered at the most."""
-    step = terms.asked.steps[0]
+    """At which rate each finalist begins: what it showed; where it showed nothing, what it answered at the most. Where the time was
+    too short for finalists to be measured again by a rising rate, a constant one is the measurement that counts."""
+    standing = found.standing
+    names = [one.name for one in standing.finalists if one.name in standing.left]
+    if not standing.finalists and terms.asked.ramps:
+        names = list(standing.left[: terms.rules.finalists])
+    if terms.asked.rate is not None:
+        most = max(float(each.text) for each in terms.asked.steps)
+        return dict.fromkeys(names, most / BEGIN)
+    seen = figures_seen(terms.asked, measurements)
     starts = {}
-    for one in found.standing.finalists:
-        if one.name not in found.standing.left:
-            continue
-        if step.shape is Shape.RATE:
-            starts[one.name] = max(float(each.text) for each in terms.asked.steps) / BEGIN
-            continue
-        seen = one.figures.get(RATE) or one.figures.get(THROUGHPUT)
-        own = [m.completed / m.seconds for m in measurements if m.order.candidate == one.name and m.seconds > 0]
-        start = seen.value if seen is not None else max(own, default=0.0)
+    for name in names:
+        figures = seen.get(name, {})
+        shown = figures.get(RATE) or figures.get(THROUGHPUT)
+        own = [one.completed / one.seconds for one in measurements if one.order.candidate == name and one.seconds > 0]
+        start = shown.value if shown is not None else max(own, default=0.0)
         if start > 0:
-            starts[one.name] = start
+            starts[name] = start
     return starts

@@ -194,6 +194,15 @@ def test_the_budget_is_kept_and_the_highest_rate_is_confirmed(seconds: int) -> N
     assert end.answer["chosen"] is not None
 
 
+def test_where_loading_takes_most_of_the_time_the_best_seen_still_gets_its_rate_confirmed() -> None:
+    space: Json = {"instances": [1, 2, 4], "max_batch_size": [1, 2, 4, 8], "threads": [1, 2]}
+    sweep = Simulated({"space": space, "search": {"seconds": 180}}, bench=SimulatedBench(load_seconds=5.0))
+    end = sweep.run()
+    assert 130 < sweep.seconds <= 189
+    assert end.answer["chosen"] is not None
+    assert Stage.RATE in sweep.stages
+
+
 def test_the_recommended_config_is_near_the_best_for_most_seeds() -> None:
     """Sweep acceptance 1, on a simulated bench whose best config is known."""
     space: Json = {"instances": [1, 2, 4], "max_batch_size": [1, 4, 8], "queue_delay_us": [0, 500], "threads": 1}
