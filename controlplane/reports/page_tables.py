@@ -157,6 +157,8 @@ def _shown(findings: Findings) -> list[str]:
     there = {name for figures in findings.figures.values() for name in figures}
     named = [figure_name(one) for one in asked.objectives]
     order = dict.fromkeys((*named, *(one.name for one in asked.figures), RATE, THROUGHPUT, findings.latency or ""))
+    if RATE in there:
+        order.pop(THROUGHPUT, None)  # the same: a rate that is kept up is answered
     return [name for name in order if name in there and " at " not in name][:_COLUMNS]
 
 

@@ -61,6 +61,8 @@ class Summary:
         if chosen is not None:
             said_of = "the base config" if chosen.base else parameters(chosen.parameters)
             return f"Trial {chosen.name}, version {chosen.version}" + (f" with {said_of}." if said_of else ".")
+        if self._replays:
+            return _sentence(str(self.findings.answer.get("reason")))
         if sweep.state is SweepState.FINISHED:
             return "No trial is shown to meet every hard objective."
         if sweep.state in ACTIVE:
@@ -71,7 +73,8 @@ class Summary:
     def reasons(self) -> tuple[str, ...]:
         """Why that one, or why none; sentences."""
         sweep, answer = self.findings.material.sweep, self.findings.answer
-        told = [str(answer.get("reason") or "") or sweep.message, *map(str, items(answer.get("because")))]
+        first = "" if self._replays else str(answer.get("reason") or "") or sweep.message
+        told = [first, *map(str, items(answer.get("because")))]
         return tuple(_sentence(part) for one in told for part in one.split(". ") if part)
 
     @cached_property
@@ -148,6 +151,11 @@ class Summary:
         if sweep.state in {SweepState.FAILED, SweepState.CANCELLED}:
             return (f"tritonctl sweep resume {sweep.id}",)
         return (f"tritonctl sweep show {sweep.id} --trials",)
+
+    @property
+    def _replays(self) -> bool:
+        """Whether it measured another one's rounds again, to see whether they agree: then nothing is chosen."""
+        return "replay" in self.findings.answer
 
     def _goal(self, tree: Mapping[str, Json]) -> Goal:
         one, chosen = _objective(tree), self.findings.chosen

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_compare import compared
 from controlplane.domain.sweeps import SweepState
 from controlplane.reports.standings import Findings, Place
@@ -89,6 +90,24 @@ def test_without_an_answer_it_says_so_and_what_to_do() -> None:
     assert "The bench did not come up." in text
     assert "    tritonctl sweep resume 12\n" in text
     assert "tritonctl sweep watch 12" in markdown(Findings(synthetic.queued()))
+
+
+def test_a_replay_says_what_agrees_and_chooses_nothing(rising: Findings) -> None:
+    sweep = rising.material.sweep
+    reason = "a replay of sweep 7 of digits: 8 of 9 figures agree within their intervals and the margin, 1 differ"
+    answer: JsonObject = {
+        "chosen": None,
+        "front": [],
+        "reason": reason,
+        "because": ["trial 3: p99 differs"],
+        "replay": {},
+    }
+    material = replace(rising.material, sweep=replace(sweep, answer=answer, plan={**sweep.plan, "method": "replay"}))
+    summary = Summary(Findings(material))
+    assert summary.outcome == f"A{reason[1:]}."
+    assert summary.reasons == ("Trial 3: p99 differs.",)
+    assert summary.gains == ()
+    assert "tritonctl sweep propose" not in markdown(Findings(material))
 
 
 def test_a_ladder_says_which_load_its_latencies_are_of(ladder: Findings) -> None:
