@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from clients.inference import Tls
-from controlplane.bench.dask import DaskBench, check_installed
+from controlplane.bench.cluster import check_installed
+from controlplane.bench.dask import DaskBench
 from controlplane.bench.rounds import bench_at, embedded_bench
 from controlplane.domain.audit_report import VerificationReport
 from controlplane.domain.canonical import JsonObject

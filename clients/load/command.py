@@ -18,7 +18,7 @@ from clients.load.flags import SECTIONS
 from clients.load.options import Options
 
 if TYPE_CHECKING:
-    from clients.load.runs import Report, Watcher
+    from clients.load.runs import Measuring, Report, Watcher
 
 _UNWRITTEN = 1
 PROGRAM = "python -m clients.load"
@@ -64,10 +64,15 @@ class _Command(click.Command):
 
 
 def _run(form: str, raw: Path | None, **given: Any) -> None:  # what click parsed, by the names of the options' fields
+    perform(Options(**given), form, raw)
+
+
+def perform(options: Options, form: str, raw: Path | None, measuring: Measuring | None = None) -> None:
+    """Run, show, and exit with the status. `measuring` is how one load is measured, here if it is left out."""
+    from clients.load.measure import measure
     from clients.load.progress import Progress
     from clients.load.runs import run
 
-    options = Options(**given)
     if raw is not None and raw.suffix != ".npz":
         raise click.BadParameter(f"{raw} is no .npz file", param_hint="--raw")
     if raw is not None and not raw.parent.is_dir():
@@ -76,7 +81,7 @@ def _run(form: str, raw: Path | None, **given: Any) -> None:  # what click parse
     watcher = Progress(options, sys.stdout if form == "table" else None, sys.stderr, columns=columns)
     try:
         with _stopped_by_signals(watcher):
-            report = run(options, watcher)
+            report = run(options, watcher, measuring or measure)
     except LoadInputError as error:
         watcher.clear()
         click.echo(f"error: {error.message}" + (f"\nnext: {error.hint}" if error.hint else ""), err=True)

@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 from clients.inference import InferenceClient, InferenceError
 from clients.load.calibrate import Calibration, calibrate
@@ -124,7 +124,26 @@ class _Stopped(Exception):  # no error: somebody pressed Ctrl-C
     pass
 
 
-def run(options: Options, watcher: Watcher | None = None) -> Report:
+class Measuring(Protocol):
+    """How one load is measured: as `measure` does, with these of its arguments."""
+
+    def __call__(
+        self,
+        target: Target,
+        messages: Traffic,
+        load: Load,
+        limits: Limits,
+        *,
+        processes: int,
+        connections: int,
+        seed: int,
+        ceiling: float,
+        progress: Callable[[float, Records], bool],
+        known: Callable[[Interval, Interval], None],
+    ) -> Measurement: ...
+
+
+def run(options: Options, watcher: Watcher | None = None, measuring: Measuring = measure) -> Report:
     """Raises LoadInputError before anything is sent, LoadFailed when the generator breaks down before a load was measured."""
     watcher = watcher or Watcher()
     asked = [limit(text) for text in options.limits]
@@ -143,7 +162,7 @@ def run(options: Options, watcher: Watcher | None = None) -> Report:
         )
     watcher.prepared(subject)
     begun = datetime.now(UTC)
-    runner = _Runner(options, subject, asked, watcher)
+    runner = _Runner(options, subject, asked, watcher, measuring)
     found = failure = None
     try:
         if options.find_rate is None:
@@ -177,11 +196,14 @@ def _loads(options: Options) -> list[tuple[str, Load]]:
 
 
 class _Runner:
-    def __init__(self, options: Options, subject: Subject, asked: Sequence[Bound], watcher: Watcher) -> None:
+    def __init__(
+        self, options: Options, subject: Subject, asked: Sequence[Bound], watcher: Watcher, measuring: Measuring
+    ) -> None:
         self._options = options
         self._subject = subject
         self._asked = asked
         self._watcher = watcher
+        self._measuring = measuring
         self._metrics = options.metrics_url or _usual_metrics(subject)
         self._calibrations: dict[int, Calibration | None] = {}
         self.points: list[Point] = []
@@ -210,7 +232,7 @@ class _Runner:
             Gauges(self._metrics) as gauges,
         ):
             before = _counted(client, subject)
-            measured = measure(
+            measured = self._measuring(
                 target,
                 traffic,
                 load,

@@ -9,11 +9,10 @@ no block is told twice, and no turn is of two hosts."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import controlplane
+from controlplane.bench.cluster import CONNECT_SECONDS, bench_workers, connect, scheduler_address
 from controlplane.bench.scratch import Blobs
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.fingerprints import Fingerprint, same_class
@@ -29,12 +29,9 @@ from controlplane.domain.sweep_rounds import BlockOrder, CandidateFailure, Measu
 from controlplane.errors import InvalidInput, RuntimeUnavailable, ServerUnreachable
 
 if TYPE_CHECKING:
-    from distributed import Client
     from distributed import Future as Answer
 
-SCHEMES = {"dask": "tcp", "dask+tls": "tls"}
 _T = TypeVar("_T")
-_CONNECT_SECONDS = 10.0
 _WAIT_SECONDS = 60.0
 _START_SECONDS = _RELEASE_SECONDS = 10.0
 _POLL_SECONDS, _TURN_SECONDS, _LOOK_SECONDS = 0.02, 0.1, 1.0
@@ -165,7 +162,7 @@ class DaskBench:
 
     def _look_at(self, name: str, answer: Answer[JsonObject]) -> None:
         try:
-            told = answer.result(timeout=_CONNECT_SECONDS)
+            told = answer.result(timeout=CONNECT_SECONDS)
         except (ServerUnreachable, RuntimeUnavailable) as error:
             self._refused[name] = error
             return
@@ -192,13 +189,10 @@ class DaskBench:
             answer.cancel()
 
     def _there(self) -> list[str]:
-        from controlplane.bench.slot import RESOURCE
-
         try:
-            workers: Mapping[str, Mapping[str, Mapping[str, float]]] = self._client.scheduler_info()["workers"]
+            return bench_workers(self._client)
         except (OSError, ValueError) as error:
             raise self._scheduler_lost() from error
-        return sorted(name for name, about in workers.items() if about.get("resources", {}).get(RESOURCE, 0) >= 1)
 
     def ask(self, worker: str, stop: Event, function: Callable[..., _T], *arguments: Json | bytes) -> _T:
         """The answer of that worker, when its slot is free. Raises _Lost, _Stopped, and what the function raises."""
@@ -215,7 +209,7 @@ class DaskBench:
                     look_at = time.monotonic() + _LOOK_SECONDS
                     if worker not in self._there():
                         raise _Lost
-            return answer.result(timeout=_CONNECT_SECONDS)
+            return answer.result(timeout=CONNECT_SECONDS)
         except (Unwanted, TimeoutError):  # it ends, or has ended with the answer
             raise _Lost from None
         except CancelledError:
@@ -358,37 +352,3 @@ class _Round:
         places = [block.place for block in self._order.blocks if block.place in self._told]
         measurements = tuple(self._told[place] for place in places)
         return RoundResult(measurements, tuple(self._failed.values()), prints[0], tuple(prints[1:]))
-
-
-def scheduler_address(address: str) -> str:
-    """As Dask writes it: `tcp://HOST:PORT` of `dask://HOST:PORT`."""
-    scheme, _, rest = address.partition("://")
-    host, _, port = rest.rpartition(":")
-    if scheme not in SCHEMES or not host or not port.isdigit():
-        raise InvalidInput(
-            f"{address[:200]!r} is no address of a Dask scheduler",
-            hint="write dask://HOST:PORT, or dask+tls://HOST:PORT",
-        )
-    return f"{SCHEMES[scheme]}://{rest}"
-
-
-def check_installed() -> None:
-    """Raises RuntimeUnavailable."""
-    if importlib.util.find_spec("distributed") is None:
-        raise RuntimeUnavailable(
-            "the Dask executor needs the package distributed, which is not installed here",
-            hint="pip install 'triton-controlplane[dask]'",
-        )
-
-
-def connect(address: str) -> Client:
-    """Raises RuntimeUnavailable where Dask is not installed, ServerUnreachable where no scheduler answers."""
-    check_installed()
-    from distributed import Client
-
-    try:
-        return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="tritonctl")
-    except OSError as error:
-        raise ServerUnreachable(
-            f"no Dask scheduler answers at {address}: {error}", hint="start one: dask scheduler --port 8786"
-        ) from None

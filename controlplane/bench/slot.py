@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from typing import Protocol
 from distributed import Worker, WorkerPlugin, get_worker
 
 import controlplane
+from clients.load.hosts import Asked, Share, send_share
 from controlplane.bench.scratch import Blobs
 from controlplane.domain.artifacts import check_digest
 from controlplane.domain.canonical import JsonObject
@@ -26,6 +28,7 @@ from controlplane.errors import RuntimeUnavailable, ServerUnreachable
 
 RESOURCE = "bench"
 _PLUGIN = "tritonctl-bench"
+_TURN_SECONDS = 0.01
 
 
 class Unwanted(Exception):
@@ -58,6 +61,8 @@ class BenchSlot(WorkerPlugin):
     def __init__(self, opener: Callable[[], AbstractContextManager[SlotBench]], store: BlobCache, spool: Path) -> None:
         self.name = _PLUGIN
         self.store = store
+        self.begins: dict[str, float] = {}
+        """By topic, when loads that several hosts send begin."""
         self._opener = opener
         self._spool = spool
         self._thread = ThreadPoolExecutor(1, "bench")
@@ -146,22 +151,53 @@ def keep_here(upload: str, sha256: str) -> None:
 def measure_here(order: JsonObject, topic: str) -> JsonObject:
     """A round, or some of its turns; each block is told under `topic` the moment it ends."""
     worker, slot = get_worker(), _slot()
-    key = worker.get_current_task()
-
-    def wanted() -> bool:
-        """As Dask says: not when the future was cancelled, or its owner went away."""
-        task = worker.state.tasks.get(key)
-        return task is not None and task.state not in {"cancelled", "released", "forgotten"}
 
     def done(measurement: Measurement) -> None:
         worker.log_event(topic, json.dumps(measurement.to_json()))  # as text: Dask makes tuples of lists
 
-    return slot.measure(RoundOrder.from_json(order), done, wanted).to_json()
+    return slot.measure(RoundOrder.from_json(order), done, _wanted(worker)).to_json()
+
+
+def send_here(asked: Asked, host: int, hosts: int, topic: str) -> Share:
+    """The `host`-th share of a load. It says under `topic` that it is ready, and waits for `begin_here`."""
+    worker, slot = get_worker(), _slot()
+    wanted = _wanted(worker)
+
+    def go_on() -> None:
+        if not wanted():
+            raise Unwanted
+
+    def ready() -> float:
+        worker.log_event(topic, host)
+        while topic not in slot.begins:
+            go_on()
+            time.sleep(_TURN_SECONDS)
+        return slot.begins.pop(topic)
+
+    return send_share(asked, host, hosts, ready=ready, go_on=go_on)
+
+
+def begin_here(topic: str, moment: float, dask_worker: Worker) -> None:
+    """Not a task, which would have to wait for the slot: what Dask runs at once. `moment` is of the wall clock."""
+    slot = dask_worker.plugins[_PLUGIN]
+    assert isinstance(slot, BenchSlot)
+    slot.begins[topic] = moment
 
 
 def release_here() -> None:
     """Stop what was started."""
     _slot().close()
+
+
+def _wanted(worker: Worker) -> Callable[[], bool]:
+    """Whether anybody waits for the present task, as Dask says: nobody when its future was cancelled, or the owner went away."""
+    key = worker.get_current_task()
+
+    def wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state not in {"cancelled", "released", "forgotten"}
+
+    return wanted
 
 
 def _slot() -> BenchSlot:

@@ -2,10 +2,15 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from clients.load.command import load as one_host
+from clients.load.command import perform
+from clients.load.options import Options
 from controlplane.cli import logs
 from controlplane.cli.session import Noun, say
 
@@ -49,3 +54,33 @@ async def _serve(scheduler: str, slot: BenchSlot, name: str | None, directory: s
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, lambda: loop.create_task(working.close()))
         await working.finished()
+
+
+def _load(scheduler: str, hosts: int | None, form: str, raw: Path | None, **given: Any) -> None:  # what click parsed
+    from controlplane.bench.dask_load import SeveralHosts
+
+    options = replace(Options(**given), calibration=False)  # this host's ceiling is not theirs
+    with SeveralHosts(scheduler, hosts) as several:
+        perform(options, form, raw, several)
+
+
+bench.add_command(
+    click.Command(
+        "load",
+        params=[
+            click.Option(
+                ["--scheduler"], required=True, help="The Dask scheduler: tcp://HOST:PORT, or tls://HOST:PORT."
+            ),
+            click.Option(
+                ["--hosts"], type=click.IntRange(1), help="How many bench workers send; default: all there are."
+            ),
+            *one_host.params,
+        ],
+        callback=_load,
+        help="""Send one load to a server from several bench hosts at once.
+
+        MODEL and the options are those of `python -m clients.load`; processes and connections are each host's. Every call is
+        in the result, as if one host had sent all. The load lasts its --seconds. The address in --url is reached
+        from all hosts, whose clocks are synchronized.""",
+    )
+)

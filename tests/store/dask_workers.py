@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controlplane.bench.dask import connect
+from controlplane.bench.cluster import connect
 from controlplane.bench.scratch import Blobs
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.fingerprints import Fingerprint, Host, Serving

@@ -12,8 +12,16 @@ from pathlib import Path
 import pytest
 
 import controlplane
+from clients.load.errors import LoadFailed
+from clients.load.jobs import Load, due_times
+from clients.load.outcomes import DUE
+from clients.load.schedule import Curve
+from clients.load.traffic import Traffic
+from clients.load.verdicts import Limits
 from controlplane.bench import dask, slot
-from controlplane.bench.dask import DaskBench, connect, scheduler_address
+from controlplane.bench.cluster import connect, scheduler_address
+from controlplane.bench.dask import DaskBench
+from controlplane.bench.dask_load import SeveralHosts
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_rounds import BenchModel, BlockOrder, Measurement, Requests, RoundOrder, Stage, Step
@@ -21,6 +29,8 @@ from controlplane.domain.sweep_spec import Shape
 from controlplane.errors import ArtifactCorrupt, RuntimeUnavailable, ServerUnreachable
 from controlplane.storage.artifacts import ObjectArtifactStore
 from tests.store.dask_workers import Cluster, SimulatedBench, waited
+from tests.unit.load.echo import echoing
+from tests.unit.load.peers import prefixed
 
 LARGE = b"x" * 9_000_000
 
@@ -246,3 +256,35 @@ def test_a_worker_without_a_slot_is_told_apart(tmp_path: Path) -> None:
                           done=lambda _: None, go_on=nothing)  # fmt: skip
     finally:
         other.close()
+
+
+def test_a_load_from_several_hosts_is_one_load(cluster: Cluster) -> None:
+    cluster.have("a", "b")
+    limits = Limits(seconds=1.5, cap=30.0, warm_up=0.3, precision=1.0)
+    told: list[float] = []
+
+    def progress(seconds: float, _records: object) -> bool:
+        told.append(seconds)
+        return True
+
+    with echoing() as (server, target), SeveralHosts(cluster.scheduler) as several:
+        load = Load(curve=Curve.flat(200))
+        found = several(target, Traffic.of((prefixed(b"one"),)), load, limits, seed=3, progress=progress)
+        closed = several(target, Traffic.of((prefixed(b"one"),)), Load(concurrency=4), limits)
+        with pytest.raises(LoadFailed, match="it was stopped"):
+            several(target, Traffic.of((prefixed(b"one"),)), load, limits, progress=lambda *_: False)
+        before = server.count
+
+        due = due_times(load, replace(limits, cap=1.5), 3)
+        assert due is not None
+        assert sorted(found.records[:, DUE].tolist()) == due.tolist()
+        assert (found.failed, found.reconnects) == ({}, 0)
+        assert found.seconds == pytest.approx(1.5, abs=0.3)
+        assert closed.completed > 50
+        assert before >= len(found.records) + len(closed.records)
+        assert told == sorted(told)
+    with (
+        pytest.raises(ServerUnreachable, match="3 bench workers are wanted, and 2 are"),
+        SeveralHosts(cluster.scheduler, 3) as more,
+    ):
+        more(target, Traffic.of((prefixed(b"one"),)), load, limits)

@@ -5,8 +5,9 @@ import importlib.util
 
 import pytest
 
-from controlplane.bench import dask
-from controlplane.bench.dask import DaskBench, scheduler_address
+from controlplane.bench import cluster
+from controlplane.bench.cluster import scheduler_address
+from controlplane.bench.dask import DaskBench
 from controlplane.errors import InvalidInput, RuntimeUnavailable, ServerUnreachable
 
 
@@ -30,7 +31,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dask, "_CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
 
     with (
         pytest.raises(ServerUnreachable, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"),

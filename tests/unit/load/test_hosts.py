@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import grpc
 import numpy as np
 import pytest
 
@@ -24,36 +23,17 @@ from clients.load.traffic import Traffic
 from clients.load.transports import Via
 from clients.load.verdicts import Limits
 from clients.load.worker import Ending
+from tests.unit.load.echo import Echo, echoing
 from tests.unit.load.peers import prefixed
 
 HOSTS = 2
 LIMITS = Limits(seconds=1.0, cap=1.0, warm_up=0.2, precision=1.0)
 
 
-class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
-    """Answers anything, and counts."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def service(self, handler_call_details: object) -> object:
-        def answer(_request: bytes, _context: object) -> bytes:
-            with self._lock:
-                self.count += 1
-            return b"yes"
-
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-
 @pytest.fixture
 def echo() -> Iterator[tuple[Echo, Target]]:
-    handler = Echo()
-    server = grpc.server(ThreadPoolExecutor(8), handlers=[handler])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield handler, Target("127.0.0.1", port)
-    server.stop(0)
+    with echoing() as found:
+        yield found
 
 
 def asked(target: Target, load: Load, **more: int) -> Asked:
