@@ -96,7 +96,7 @@ class SweepDrafts:
             bases=bases,
             signatures={n: s for n, v in base.versions.items() if (s := v.inspection.signature) is not None},
             host=self._host,
-            embedded=bench == EMBEDDED,
+            embedded=is_embedded(bench),
             objectives=base.objectives,
             sizes={number: version.manifest.size for number, version in base.versions.items()},
         )
@@ -156,8 +156,13 @@ class SweepDrafts:
         """Where the search begins: as deployed, as registered, or generated."""
         config = base.content.config or version.config
         if config is None:
-            config = self._generate(version, embedded=bench == EMBEDDED)
+            config = self._generate(version, embedded=is_embedded(bench))
         return self.codec.check({name: config[name] for name in config if name != "version_policy"})
+
+
+def is_embedded(bench: str) -> bool:
+    """Whether candidates run on a Triton such as ours: here, or on the hosts behind a Dask scheduler."""
+    return bench == EMBEDDED or "://" in bench
 
 
 def check_bench(bench: str, known: Collection[str]) -> str:
@@ -190,7 +195,7 @@ def material(unit: UnitOfWork, sweep: Sweep) -> Material:
         bases={number: dict(_object(bases[str(number)])) for number in numbers},
         signatures={n: s for n, v in versions.items() if (s := v.inspection.signature) is not None},
         host=HostFacts(*(int(str(host[name])) for name in ("cpu_cores", "gpus", "memory_bytes"))),
-        embedded=sweep.bench == EMBEDDED,
+        embedded=is_embedded(sweep.bench),
         objectives=objectives_of(sweep),
         sizes={number: version.manifest.size for number, version in versions.items()},
     )

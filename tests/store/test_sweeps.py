@@ -170,6 +170,17 @@ def test_a_worker_connects_to_no_bench_that_the_settings_do_not_name(house: Swee
     assert house.sweeps.start(house["olga"], house.spec(), bench="127.0.0.1:8001").bench == "127.0.0.1:8001"
 
 
+def test_hosts_behind_a_scheduler_are_taken_for_embedded_servers(house: SweepHouse) -> None:
+    """Their workers start one each; a server that stands by itself may be another one."""
+    said = {
+        bench: str(house.sweeps.start(house["olga"], house.spec(defaults=True), bench=bench).space["reasons"])
+        for bench in ("embedded", "dask://127.0.0.1:8786", "127.0.0.1:8001")
+    }
+    assert said["embedded"] == said["dask://127.0.0.1:8786"]
+    assert "the embedded server has none" in said["embedded"]
+    assert "the embedded server" not in said["127.0.0.1:8001"]
+
+
 def test_sweeps_are_listed_the_newest_first_by_pages(house: SweepHouse) -> None:
     sweeps = [house.start() for _ in range(3)]
     house.sweeps.cancel(house["olga"], sweeps[1].id)
