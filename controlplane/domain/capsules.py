@@ -5,6 +5,7 @@ skipped: what nobody looked at would pass for checked."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -20,6 +21,7 @@ from controlplane.errors import CapsuleInvalid, ControlPlaneError
 
 T = TypeVar("T")
 SCHEMA = "triton-controlplane/capsule/1"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 MOST_TRIALS, MOST_MEASUREMENTS = 20_000, 200_000
 
 
@@ -91,6 +93,7 @@ def capsule_from_json(tree: Json) -> Capsule:
         top, "the capsule", "schema exported_at control_plane dropped sweep trials measurements versions beside fingerprints "
         "blobs digest"
     )  # fmt: skip
+    _printable(top)
     rest = {name: value for name, value in top.items() if name != "digest"}
     found = _part("digest", digest, rest)
     if found != top["digest"]:
@@ -190,6 +193,19 @@ def sweep_json(sweep: Sweep) -> JsonObject:
             for name in ("created_at", "began_at", "finished_at")
         },
     }
+
+
+def _printable(tree: Json) -> None:
+    """Whoever looks at a stranger's capsule has it on a terminal: nothing in it steers one."""
+    waiting = [tree]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str) and (found := _CONTROL.search(value)):
+            raise CapsuleInvalid(f"a text of the capsule holds the control character {ord(found[0]):#04x}")
 
 
 def _sweep(tree: Json) -> Sweep:

