@@ -19,7 +19,7 @@ from controlplane.errors import InvalidInput
 FEWEST_TURNS = 3
 """With fewer nothing is sure."""
 _RESOLUTION = 0.001
-"""The least spread of a log ratio that is believed: histograms keep three figures, so equal ratios are no proof of no noise."""
+"""The least spread of logs that is believed where no figure says its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def paired(blocks: Turns, level: float) -> Advantage:
     @cache
     def advantage(figure: Figure, one: str, other: str) -> Interval:
         logs = column(one, figure.name) - column(other, figure.name)
-        return _geometric(logs if figure.more_is_better else -logs, lengths(one), level)
+        return _geometric(logs if figure.more_is_better else -logs, lengths(one), level, figure.resolution)
 
     return advantage
 
@@ -80,7 +80,7 @@ def _log(block: Block, figure: str) -> float:
     return math.log(value) if 0 < value < math.inf else math.nan
 
 
-def _geometric(logs: Samples, weights: Samples, level: float) -> Interval:
+def _geometric(logs: Samples, weights: Samples, level: float, resolution: float = _RESOLUTION) -> Interval:
     """Mean of logs whose variance goes with 1 / weight, and Student's t; as values again. What is not a number is left out."""
     known = ~np.isnan(logs)
     if not known.all():
@@ -92,7 +92,7 @@ def _geometric(logs: Samples, weights: Samples, level: float) -> Interval:
     if len(logs) < FEWEST_TURNS:
         return Interval(math.exp(mean), 0.0, math.inf)
     squares = float(weights @ (logs - mean) ** 2)
-    error = max(math.sqrt(squares / (len(logs) - 1) / whole), _RESOLUTION / math.sqrt(len(logs)))
+    error = max(math.sqrt(squares / (len(logs) - 1) / whole), resolution / math.sqrt(len(logs)))
     half = _quantile(len(logs) - 1, 1 - level) * error
     # A hopeless spread has no finite end, rather than one that overflows.
     return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half) if mean + half < 700 else math.inf)

@@ -25,6 +25,9 @@ _DRAW = Decimal("0.99")
 _SHOWS = frozenset({Verdict.VALID, Verdict.UNSTABLE, Verdict.TOO_FEW_SAMPLES, Verdict.CLIENT_LIMITED})
 """What failing requests left says nothing of the candidate's speed. A client that was too slow itself makes a candidate look slower,
 never faster: leaving it out would lose the fastest."""
+_RAMP = 0.05
+"""How far a rising rate passes a bound late, and an end of it where the bound was not passed at all, are the same each time: ratios of such
+blocks agree better than they are true."""
 _ANSWERS = 60.0
 """Of a short block, where nothing says how many it brings."""
 _SPARE = 1.2
@@ -96,7 +99,7 @@ def asked(load: JsonObject, objectives: Sequence[Objective], margin: float, seco
     seen = [one for one in known if _measured(one, finds=finds)]
     texts = [plain(one) for one in given.steps] or [given.text]
     steps = tuple(Step(shape, one, given.process) for one in texts)
-    figures: tuple[Figure, ...] = (Figure(RATE, True, margin),)
+    figures: tuple[Figure, ...] = (Figure(RATE, True, margin, resolution=_RAMP if ramps else 0.001),)
     hard = tuple(one for one in seen if one.weight is None and one.metric != RATE and not ramps)
     if ramps:
         steps = (Step(Shape.FIND_RATE, given.text if shape is Shape.FIND_RATE else "", given.process),)

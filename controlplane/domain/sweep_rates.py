@@ -25,7 +25,8 @@ _FEWEST_AGAIN = 3
 _MOST_TURNS = 8
 _BACK = (1.05, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what held once need not hold each time, and whenever it does not."""
-_GRACE = 0.05
+_GRACE = 0.04
+"""Of the time that is kept back, for whoever has no answer yet."""
 _LAST_BACK = 1.2
 """Where there is time for one more try."""
 BEGIN = 0.8
@@ -150,7 +151,7 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
         lasts = {name: terms.seconds_at(float(rates[name])) + budget.overhead for name in names}
         if budget.left < sum(lasts.values()):
             rates = {names[0]: rates[names[0]]}
-        # a twentieth over the time is better than no answer at all
+        # what is left for the end is better spent on an answer
         grace = 0.0 if any(one.confirmed for one in found.values()) else _GRACE * terms.seconds
         if budget.left + grace < sum(lasts[name] for name in rates):
             return Sought(_accepted(found, goals, fresh), notes=_untold(found, goals, fresh))

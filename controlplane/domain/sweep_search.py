@@ -20,12 +20,14 @@ from controlplane.errors import InvalidInput
 class Figure:
     """What trials are compared by, such as `rate` or `latency_ms p99`. All values are positive. `margin`: the share by which a
     trial may be worse and still count as no worse. `of_artifact`: evaluated on the artifact and not under load, as accuracy is, so
-    that two equal intervals are one evaluation and no difference."""
+    that two equal intervals are one evaluation and no difference. `resolution`: the least spread of a ratio that is believed, as a
+    share. Histograms keep three figures, so equal ratios are no proof of no noise."""
 
     name: str
     more_is_better: bool
     margin: float = 0.0
     of_artifact: bool = False
+    resolution: float = 0.001
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < 1:

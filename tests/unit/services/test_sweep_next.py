@@ -190,7 +190,7 @@ def test_the_budget_is_kept_and_the_highest_rate_is_confirmed(seconds: int) -> N
     space: Json = {"instances": [1, 2, 4], "max_batch_size": [1, 2, 4, 8], "threads": [1, 2]}
     sweep = Simulated({"space": space, "search": {"seconds": seconds}}, bench=SimulatedBench(noise=0.1))
     end = sweep.run()
-    assert sweep.seconds <= seconds * 1.03
+    assert sweep.seconds <= seconds
     assert end.answer["chosen"] is not None
 
 
@@ -198,7 +198,7 @@ def test_where_loading_takes_most_of_the_time_the_best_seen_still_gets_its_rate_
     space: Json = {"instances": [1, 2, 4], "max_batch_size": [1, 2, 4, 8], "threads": [1, 2]}
     sweep = Simulated({"space": space, "search": {"seconds": 180}}, bench=SimulatedBench(load_seconds=5.0))
     end = sweep.run()
-    assert 130 < sweep.seconds <= 189
+    assert 120 < sweep.seconds <= 181
     assert end.answer["chosen"] is not None
     assert Stage.RATE in sweep.stages
 
