@@ -61,26 +61,32 @@ def _stage(tree: Json) -> Planned:
 
 
 def spent_seconds(taken: Sequence[Taken], began_at: datetime | None) -> float:
-    """From the beginning to the end of the last block, without the time between two claims, in which nobody was at work."""
+    """From the beginning to the end of the last block, without the time between two claims, in which nobody was at work. What
+    several hosts measure at once counts once."""
     rows = sorted(taken, key=lambda one: one.measurement.started_at)
-    total = 0.0
-    if rows and began_at is not None:
-        total = min(max((rows[0].measurement.started_at - began_at).total_seconds(), 0.0), _LONGEST_START)
+    if not rows:
+        return 0.0
+    latest, total = rows[0].measurement.started_at, 0.0
+    if began_at is not None:
+        total = min(max((latest - began_at).total_seconds(), 0.0), _LONGEST_START)
     for place, one in enumerate(rows):
-        total += max((one.measurement.finished_at - one.measurement.started_at).total_seconds(), 0.0)
-        if place and rows[place - 1].claim == one.claim:
-            gap = (one.measurement.started_at - rows[place - 1].measurement.finished_at).total_seconds()
-            total += max(gap, 0.0)
+        began, ended = one.measurement.started_at, one.measurement.finished_at
+        if not place or rows[place - 1].claim != one.claim:
+            latest = max(latest, began)
+        total += max((ended - latest).total_seconds(), 0.0)
+        latest = max(latest, ended)
     return total
 
 
 def overhead_seconds(taken: Sequence[Taken], costs: Costs) -> float:
-    """Of one block, beside what was asked for: from its start to the next one's in the same round; the plan's until it is known."""
+    """Of one block, beside what was asked for: from its start to the next one's in the same round; the plan's until it is known.
+    Blocks that another host measured meanwhile tell nothing of it."""
     rows = sorted(taken, key=lambda one: one.measurement.started_at)
     known = [
         (after.measurement.started_at - one.measurement.started_at).total_seconds() - one.measurement.order.seconds
         for one, after in pairwise(rows)
         if (one.claim, one.measurement.round) == (after.claim, after.measurement.round)
+        and after.measurement.started_at >= one.measurement.finished_at
     ]
     return max(sum(known) / len(known), 0.0) if len(known) >= _FEWEST_GAPS else costs.block
 
