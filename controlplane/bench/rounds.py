@@ -141,8 +141,7 @@ class LocalBench:
     def _load_all(self, round_: _Round) -> None:
         """Until every candidate is loaded or failed. One that takes the server down takes the others with it, which are loaded
         again; each time counts against it, so this ends."""
-        if not self.scratch.alive():
-            self._restart(round_)
+        self._drop_lost(round_)
         while missing := [
             model
             for model in round_.order.models
@@ -240,11 +239,26 @@ class LocalBench:
             raise _Died(f"{how}; {said}")
 
     def _strike(self, round_: _Round, candidate: str, how: str, mark: int, killed: Killed | None) -> None:
-        """It is gone from the server, and maybe everything is. The log is read before the server starts again."""
+        """It is taken from the server, or everything is where the server is gone, or hangs as far as one can see. The log is read
+        before the server starts again."""
         strikes = round_.strikes[candidate] = round_.strikes.get(candidate, 0) + 1
         if strikes >= _CHANCES:
             self._fail(round_, candidate, f"{how} (twice)", mark, killed)
-        self._restart(round_)
+        name = next(model.scratch_name for model in round_.order.models if model.candidate == candidate)
+        if self.scratch.lost(name) and self.scratch.alive():
+            self._unload(round_, [name])
+            self._loaded.pop(candidate, None)
+        else:
+            self._restart(round_)
+
+    def _drop_lost(self, round_: _Round) -> None:
+        """Those that died while nothing was sent to them: they are loaded again, and it does not count against them."""
+        if not self.scratch.alive():
+            self._restart(round_)
+        gone = [candidate for candidate, subject in self._loaded.items() if self.scratch.lost(subject.name)]
+        self._unload(round_, [self._loaded[candidate].name for candidate in gone])
+        for candidate in gone:
+            del self._loaded[candidate]
 
     def _fail(self, round_: _Round, candidate: str, reason: str, mark: int, killed: Killed | None) -> None:
         if said := Killed.since(killed):

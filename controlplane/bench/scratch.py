@@ -30,7 +30,7 @@ from controlplane.triton.repository import LocalRepository
 from controlplane.triton.runtime.find import TRITON_VERSION, TritonRuntime
 from controlplane.triton.runtime.keeper import ServerKeeper
 from controlplane.triton.runtime.launch import ADMIN_KEY, LaunchOptions, TritonProcess
-from controlplane.triton.runtime.processes import birth
+from controlplane.triton.runtime.processes import birth, kill
 from controlplane.triton.server_log import ServerLog, poll_failure
 from controlplane.triton.side_load import Content, SideLoader
 
@@ -175,6 +175,10 @@ class EmbeddedScratch:
             go_on()
             time.sleep(_PAUSE_SECONDS)
         for name in names:
+            for backend in self._keeper.backends(
+                name
+            ):  # one that hangs, or whose server waits for a lost request, for ever
+                kill(backend.pid, backend.born)
             self._backends.pop(name, None)
 
     def alive(self) -> bool:

@@ -158,6 +158,27 @@ def test_sweep_acceptance_5_a_server_that_is_killed_in_a_block_costs_no_candidat
     assert shared_memory(state.shm_prefix) == []
 
 
+def test_sweep_acceptance_5_a_backend_that_is_killed_between_blocks_costs_nothing(
+    bench: LocalBench, shelf: Shelf
+) -> None:
+    models = [shelf.scale("one"), shelf.scale("two")]
+    ordered = order(models, Requests(shelf.golden(ROWS)), blocks(models, CLOSED, turns=2))
+    scratch = bench.scratch
+    assert isinstance(scratch, EmbeddedScratch)
+    victims: list[int] = []
+
+    def done(row: Measurement) -> None:
+        if row.order.place == 0:  # the next block is the other one's
+            victims.extend(one.pid for one in scratch.backends(models[0].scratch_name))
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+
+    result = bench.measure(ordered, shelf.store, done=done, go_on=lambda: None)
+    assert len(victims) == 1
+    assert result.failed == ()
+    assert [row.failed for row in result.measurements] == [0] * 4
+
+
 def test_sweep_acceptance_5_a_load_process_that_is_killed_costs_no_block(bench: LocalBench, shelf: Shelf) -> None:
     model = shelf.scale("one")
     ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], CLOSED, turns=2, seconds=2.0))
