@@ -76,10 +76,11 @@ def ahead_of(measured: Iterable[Measurement], here: Iterable[Measurement]) -> Ah
 def agreement(
     asked: Asked, trials: Sequence[Trial], before: Sequence[Measurement], after: Sequence[Measurement], margin: float
 ) -> tuple[Agreed, ...]:
-    """Of every figure that candidates are compared or judged by; of blocks at a constant rate, of the latency that it is to hold."""
+    """Of every figure that candidates are compared or judged by, and that enough blocks show in the capsule; of blocks at a constant
+    rate, of the latency that it is to hold."""
     there, here = _values(asked, before), _values(asked, after)
     numbers = {trial.candidate: trial.number for trial in trials}
-    keys = [key for key, values in there.items() if key[0] in numbers and values.told]
+    keys = [key for key, values in there.items() if key[0] in numbers and len(values.logs) >= FEWEST_TURNS]
     level = LEVEL / max(len(keys), 1)
     found = []
     for candidate, figure in keys:
@@ -152,15 +153,9 @@ class _Values:
 
     logs: tuple[float, ...] = ()
     seconds: tuple[float, ...] = ()
-    optional: bool = False
-    """Of a rate that was only tried: with too few blocks nothing is said of it."""
-
-    @property
-    def told(self) -> bool:
-        return len(self.logs) >= FEWEST_TURNS or not self.optional
 
     def with_one(self, value: float, seconds: float) -> _Values:
-        return _Values((*self.logs, math.log(value)), (*self.seconds, seconds), self.optional)
+        return _Values((*self.logs, math.log(value)), (*self.seconds, seconds))
 
     def mean(self) -> tuple[float, float, int]:
         """Of the logs, with the square of its error, and its degrees of freedom."""
@@ -180,13 +175,13 @@ class _Values:
 
 def _values(asked: Asked, measurements: Sequence[Measurement]) -> dict[tuple[str, str], _Values]:
     """By candidate and figure, in the order in which they were measured."""
-    wanted = {figure.name for figure in asked.figures} | {figure_name(one) for one in asked.hard}
+    wanted = {figure.name for figure in (*asked.figures, *asked.race)}
+    wanted |= {figure_name(one) for one in (*asked.hard, *asked.race_hard)}
     found: dict[tuple[str, str], _Values] = {}
 
-    def add(candidate: str, figure: str, value: float, seconds: float, *, optional: bool = False) -> None:
+    def add(candidate: str, figure: str, value: float, seconds: float) -> None:
         if 0 < value < math.inf:
-            before = found.get((candidate, figure), _Values(optional=optional))
-            found[candidate, figure] = before.with_one(value, seconds)
+            found[candidate, figure] = found.get((candidate, figure), _Values()).with_one(value, seconds)
 
     for blocks in blocks_by_turn(asked, measurements).values():
         for candidate, block in blocks.items():
@@ -201,8 +196,7 @@ def _values(asked: Asked, measurements: Sequence[Measurement]) -> dict[tuple[str
                 and bounded in one.figures
                 and one.seconds > 0
             ):
-                at = f"{bounded} at {one.order.step.text}/s"
-                add(one.order.candidate, at, one.figures[bounded], one.seconds, optional=True)
+                add(one.order.candidate, f"{bounded} at {one.order.step.text}/s", one.figures[bounded], one.seconds)
     return found
 
 

@@ -90,7 +90,14 @@ def a_capsule() -> Capsule:
         spec_digest=SPEC.digest,
         space={"versions": [3], "bases": {"3": CONFIG}, "reasons": [{"path": "x", "sentence": "acme-fraud has 2 cores"}]},
         load={"concurrency": "4", "process": "poisson", "rows": 1, "finds_rate": False, "reason": "as the spec says"},
-        plan={"method": "racing"},
+        plan={
+            "method": "racing",
+            "candidates": 2,
+            "stages": [
+                {"name": name, "candidates": 2, "turns": 3, "steps": 1, "milliseconds": 1000, "loads": 2}
+                for name in ("all", "finalists")
+            ],
+        },
         objectives=({"model": "acme-fraud", "name": "quick", "metric": "latency_ms", "qualifier": "p99",
                      "direction": "at_most", "bound": "10", "stakeholder": "Till Team", "weight": None},),
         state=SweepState.FINISHED,
