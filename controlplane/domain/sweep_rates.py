@@ -27,8 +27,8 @@ _BACK = (1.05, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what held once need not hold each time, and whenever it does not."""
 _GRACE = 0.04
 """Of the time that is kept back, for whoever has no answer yet."""
-_LAST_BACK = 1.2
-"""Where there is time for one more try."""
+_LAST_BACK = 2.0
+"""Where there is time for one more try alone: a rate that surely holds is worth more than a better one without proof."""
 BEGIN = 0.8
 """Of what is estimated: while a rate rises the queue has not grown yet, and the steady rate is 10 to 30 % lower."""
 _STRIDES = (1.15, 1.3, 1.7, 2.0)
@@ -170,7 +170,7 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
                     found[name] = replace(known, good=float(rates[name]), again=tuple(fresh[name]))
             else:
                 fresh[name].clear()
-                back = max(_BACK[min(steps[name], len(_BACK) - 1)], _LAST_BACK if turns < AGAIN else 1.0)
+                back = max(_BACK[min(steps[name], len(_BACK) - 1)], _LAST_BACK if turns < 2 * _FEWEST_AGAIN else 1.0)
                 steps[name] += 1
                 goals[name] = goals[name] / back
                 found[name] = replace(known, good=goals[name], bad=min(known.bad, float(rates[name])))
