@@ -247,7 +247,8 @@ def _finish(session: Session, started: SweepView, *, wait: bool, timeout: float 
             exit_code=7,
             hint=f"tritonctl sweep resume {number}",
         )
-    if not (ended.answer or {}).get("chosen"):
+    answer = ended.answer or {}
+    if not answer.get("chosen") and "replay" not in answer:
         raise ApiError(
             f"sweep {number} found no candidate that is shown to meet every hard objective",
             code="sweep.nothing_chosen",

@@ -175,12 +175,7 @@ def _finish(session: Session, started: SweepView, *, wait: bool, timeout: float 
 
 
 def _agreement(ended: SweepView) -> None:
-    answer = ended.answer or {}
-    click.secho(f"sweep {ended.id}  {ended.model}", bold=True)
-    click.echo(f"  {answer.get('reason')}")
-    for what, name in (("figures", "because"), ("beside", "notes")):
-        lines = answer.get(name)
-        if isinstance(lines, list) and lines:
-            heading(what)
-            for line in lines:
-                click.echo(f"  {line}")
+    from controlplane.cli.sweep_pages import agreement_page, title
+
+    title(ended)
+    agreement_page(ended.answer or {})

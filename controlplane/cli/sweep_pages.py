@@ -76,6 +76,9 @@ def title(sweep: SweepView) -> None:
 def answer_page(sweep: SweepView, trials: Sequence[TrialView]) -> None:
     """The front, the choice with its reason, what lost and why, and the next command."""
     answer = sweep.answer or {}
+    if "replay" in answer:
+        agreement_page(answer)
+        return
     by_name = {trial.name: trial for trial in trials}
     chosen = answer.get("chosen")
     front = [by_name[name] for name in map(str, _list(answer.get("front"))) if name in by_name]
@@ -96,6 +99,17 @@ def answer_page(sweep: SweepView, trials: Sequence[TrialView]) -> None:
         table(("TRIAL", "VERSION", "PARAMETERS", "WHY"), [(*_who(trial), why_lost(trial)) for trial in lost])
     if chosen:
         click.echo(f"\nnext: tritonctl sweep propose {chosen} --env {sweep.environment or 'ENV'}")
+
+
+def agreement_page(answer: JsonObject) -> None:
+    """Of a replay: which figures agree with those of its capsule, and what differs of the machines."""
+    click.echo(f"  {answer.get('reason')}")
+    for what, name in (("figures", "because"), ("beside", "notes")):
+        lines = _list(answer.get(name))
+        if lines:
+            heading(what)
+            for line in lines:
+                click.echo(f"  {line}")
 
 
 def _highest(highest: JsonObject) -> str:

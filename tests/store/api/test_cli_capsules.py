@@ -76,7 +76,10 @@ def test_a_capsule_is_exported_checked_and_replayed(swept: Cli, tmp_path: Path, 
     assert isinstance(found, dict)
     assert (found["state"], found["model"], found["plan"]["method"]) == ("finished", "again", "replay")
     assert found["answer"]["replay"]["differing"] == 0
-    assert "a replay of sweep 1 of double: " in swept("sweep", "show", "2")
+    for said in (swept("sweep", "show", "2"), swept("sweep", "watch", "2")):
+        assert "a replay of sweep 1 of double: " in said
+        assert "\nbeside\n  machine: no difference of the fingerprints\n" in said
+        assert "nothing is chosen" not in said
 
 
 def test_an_anonymous_capsule_says_what_was_dropped(swept: Cli, tmp_path: Path) -> None:
