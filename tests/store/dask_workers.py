@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from controlplane.domain.fingerprints import Fingerprint, Host, Serving
 from controlplane.domain.sweep_rounds import CandidateFailure, Measurement, RoundOrder, RoundResult, Verdict
 from controlplane.errors import RuntimeUnavailable
 from controlplane.storage.artifacts import ObjectArtifactStore
+from tests import simulated_bench
 
 ROOT = Path(__file__).parents[2]
 PAUSE_SECONDS = 0.02
@@ -81,12 +82,42 @@ def simulated(journal: Path, memory: int) -> Iterator[SimulatedBench]:
     bench.note("closes")
 
 
+class Sweeping(simulated_bench.SimulatedBench):
+    """The figures that sweeps are tested by; the same wherever a block is measured."""
+
+    fingerprint = simulated_bench.FINGERPRINT
+
+    @contextmanager
+    def here(self) -> Iterator[Sweeping]:
+        yield self
+
+    def measure(
+        self, order: RoundOrder, store: Blobs, *, done: Callable[[Measurement], None], go_on: Callable[[], None]
+    ) -> RoundResult:
+        def slowly(measurement: Measurement) -> None:
+            time.sleep(PAUSE_SECONDS)
+            done(measurement)
+
+        return super().measure(order, store, done=slowly, go_on=go_on)  # type: ignore[arg-type]  # it reads nothing
+
+
+class Everything(ObjectArtifactStore):
+    """For a bench that looks into no artifact."""
+
+    def has(self, sha256: str) -> bool:
+        return True
+
+
 def main(scheduler: str, directory: Path, name: str, memory: int) -> None:
+    """Without memory, a bench for sweeps."""
     from controlplane.bench.slot import BenchSlot, bench_worker
 
+    def opener() -> AbstractContextManager[SimulatedBench | Sweeping]:
+        return simulated(directory / f"{name}.journal", memory) if memory else Sweeping().here()
+
     async def run() -> None:
-        opener = lambda: simulated(directory / f"{name}.journal", memory)  # noqa: E731
-        slot = BenchSlot(opener, ObjectArtifactStore.local(directory / name / "blobs"), directory / name / "spool")
+        store = (ObjectArtifactStore if memory else Everything).local(directory / name / "blobs")
+        slot = BenchSlot(opener, store, directory / name / "spool")
         async with bench_worker(scheduler, slot, name=name, directory=str(directory / name)) as worker:
             await worker.finished()
 
