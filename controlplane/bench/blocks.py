@@ -178,6 +178,8 @@ def _load(step: Step, seconds: float, around: float) -> tuple[Load, tuple[float,
     if len(found) != 1:
         raise InvalidInput(f"{step.label} is {len(found)} steps", hint="a block is one of them")
     load = found[0][1]
+    if load.offsets is not None:
+        return replace(load, most=len(load.offsets)), None
     return (load if load.curve is None else replace(load, most=_places(load.curve, seconds))), None
 
 
@@ -187,7 +189,7 @@ def _places(curve: Curve, seconds: float) -> int:
 
 
 def _highest(load: Load) -> float:
-    return max((piece.last for piece in load.curve.pieces), default=0.0) if load.curve is not None else 0.0
+    return max(max(piece.first, piece.last) for piece in load.curve.pieces) if load.curve is not None else 0.0
 
 
 def _limits(order: RoundOrder, block: BlockOrder, load: Load, *, rising: bool) -> Limits:
