@@ -12,7 +12,7 @@ from controlplane.reports.page_tables import blocks_section, evidence_section, m
 from controlplane.reports.standings import Findings, fields, items
 from controlplane.reports.summary import Goal, Summary
 from controlplane.reports.theme import chart_rules, variables
-from controlplane.reports.wording import closed, duration, figure_title, moment, number, parameters, said, unit
+from controlplane.reports.wording import duration, ends, figure_title, moment, number, parameters, said, unit
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """The browser itself keeps the page from loading anything."""
@@ -76,7 +76,7 @@ def _card(findings: Findings, summary: Summary) -> Markup:
             "li",
             tag("b", number(interval.value), " ", tag("small", unit(name))),
             tag("span", figure_title(name)),
-            tag("span", f"{number(interval.low)} to {number(interval.high)}") if closed(interval) else None,
+            tag("span", ends(interval)),
         )
         for name, interval in summary.numbers
     ]

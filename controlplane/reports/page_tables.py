@@ -10,7 +10,7 @@ from controlplane.domain.sweep_search import figure_name
 from controlplane.domain.times import format_instant
 from controlplane.reports.html import Markup, inside, tag
 from controlplane.reports.standings import Findings, Place, Standing
-from controlplane.reports.wording import closed, counted, figure_title, number, parameters, unit
+from controlplane.reports.wording import counted, ends, figure_title, number, parameters, unit
 
 _COLUMNS = 4
 _ELSEWHERE = "only its digest is known here; tritonctl sweep export {} --out FILE has all of it, and tritonctl sweep report FILE shows it"
@@ -170,8 +170,7 @@ def _cell(findings: Findings, trial: int, name: str) -> Markup:
     interval = findings.figures.get(trial, {}).get(name)
     if interval is None:
         return tag("td", "–", class_="number")
-    ends = tag("small", f"{number(interval.low)} to {number(interval.high)}") if closed(interval) else None
-    return tag("td", number(interval.value), ends, class_="number")
+    return tag("td", number(interval.value), tag("small", ends(interval)), class_="number")
 
 
 def _config(one: Standing) -> str:

@@ -107,13 +107,14 @@ class Findings:
 
     @cached_property
     def held(self) -> Mapping[int, Point]:
-        """Of each trial whose highest rate was found, the blocks at it."""
+        """Of each trial whose highest rate was confirmed, the blocks at it."""
         rates = {number: figures.get(RATE) for number, figures in self._told.items()}
         return {
             point.trial.number: point
             for point in self.points
             if point.stage is Stage.RATE
             and (rate := rates.get(point.trial.number)) is not None
+            and rate.low > 0
             and point.load is not None
             and abs(point.load - rate.value) <= _ROUNDED
         }

@@ -17,9 +17,9 @@ from controlplane.domain.sweeps import ACTIVE, SweepState
 from controlplane.reports.points import step_words
 from controlplane.reports.standings import Findings, Place, fields, items
 from controlplane.reports.wording import (
-    closed,
     counted,
     duration,
+    ends,
     figure_title,
     listed,
     moment,
@@ -75,7 +75,8 @@ class Summary:
         sweep, answer = self.findings.material.sweep, self.findings.answer
         first = "" if self._replays else str(answer.get("reason") or "") or sweep.message
         told = [first, *map(str, items(answer.get("because")))]
-        return tuple(_sentence(part) for one in told for part in one.split(". ") if part)
+        sentences = [_sentence(part) for one in told for part in one.split(". ") if part]
+        return tuple(one for one in sentences if one != self.outcome)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -226,7 +227,7 @@ def better_word(name: str) -> str:
 def _interval(name: str, figures: Mapping[str, Interval]) -> str:
     if name not in figures:
         return "–"
-    return said(figures[name], unit(name)) + ("" if closed(figures[name]) else ", no interval")
+    return said(figures[name], unit(name)) + ("" if ends(figures[name]) else ", no interval")
 
 
 def _objective(tree: Mapping[str, Json]) -> Objective:

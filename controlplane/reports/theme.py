@@ -78,6 +78,7 @@ def chart_config() -> JsonObject:
             "titleFontWeight": "normal",
             "titlePadding": 12,
         },
+        "axisQuantitative": {"labelOverlap": "greedy", "labelSeparation": 8},
         "axisY": {"domain": False, "ticks": False},
         "legend": {
             "orient": "bottom",

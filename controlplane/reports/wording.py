@@ -67,10 +67,17 @@ def closed(interval: Interval) -> bool:
     return math.isfinite(interval.high) and interval.low > 0
 
 
+def ends(interval: Interval) -> str:
+    """As `398 to 428`, or `398 or more` where nothing was found above; empty where too few blocks tell."""
+    if closed(interval):
+        return f"{number(interval.low)} to {number(interval.high)}"
+    return f"{number(interval.low)} or more" if interval.low > 0 else ""
+
+
 def said(interval: Interval, of_unit: str = "") -> str:
     """As `412 requests/s (398 to 428)`."""
-    value = f"{number(interval.value)} {of_unit}".rstrip()
-    return f"{value} ({number(interval.low)} to {number(interval.high)})" if closed(interval) else value
+    value, between = f"{number(interval.value)} {of_unit}".rstrip(), ends(interval)
+    return f"{value} ({between})" if between else value
 
 
 def times(ratio: Interval) -> str:

@@ -14,6 +14,11 @@ from controlplane.reports.wording import listed
 
 _WIDE = 15.0
 """From the least to the most: beyond it an axis is logarithmic."""
+_NEAR = 0.4
+"""Where the least is more than this share of the most, an axis from zero would be empty for the most part."""
+_BEYOND = 1.5
+"""How far the ends of intervals may stretch an axis beyond its values."""
+_TICKS = 8
 _LINE = 134
 """Characters of a caption that fit beside each other."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -160,12 +165,56 @@ def row_labels(rows: Sequence[tuple[str, str, str]]) -> tuple[JsonObject, list[J
     ]
 
 
-def scaled(values: Sequence[float], *, zero: bool) -> tuple[JsonObject, JsonObject]:
-    """Scale and axis: logarithmic from and to round numbers where the values lie far apart, else linear."""
-    positive = [value for value in values if value > 0]
-    if not positive or max(positive) <= _WIDE * min(positive):
-        return {"zero": zero, "nice": True}, {"tickCount": 8}
-    low, high = min(positive) * 0.8, max(positive) * 1.25
-    rounds = [digit * 10.0**power for power in range(floor(log10(low)), ceil(log10(high)) + 1) for digit in (1, 2, 5)]
-    inside: Json = [value for value in rounds if low <= value <= high]
-    return {"type": "log", "domain": [low, high], "nice": False}, {"values": inside}
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A quantitative axis: `more` are what its channels have besides the field, `low` and `high` the ends of its domain."""
+
+    more: JsonObject
+    low: float
+    high: float
+
+    def __call__(self, field: str) -> JsonObject:
+        return channel(field, **self.more)
+
+    def spans(self, rows: Sequence[JsonObject], low: str, high: str) -> list[JsonObject]:
+        """Of the rows that have an interval, with `from` and `to` as far as they can be drawn."""
+        ends = [(row, row[low], row[high]) for row in rows]
+        return [
+            {**row, "from": max(start, self.low), "to": min(end, self.high)}
+            for row, start, end in ends
+            if isinstance(start, float) and isinstance(end, float)
+        ]
+
+    def cuts(self, rows: Sequence[JsonObject], low: str, high: str) -> bool:
+        return any(row["from"] != row[low] or row["to"] != row[high] for row in self.spans(rows, low, high))
+
+
+CUT = "A bar that ends at the edge goes on beyond it."
+
+
+def axis(title: str, values: Sequence[float], ends: Sequence[Json] = (), *, zero: bool = False) -> Axis:
+    """Room for the values, and for the ends of their intervals unless these lie far beyond; logarithmic where the values lie far
+    apart. `zero`: a linear one begins there in any case; else where most of it would not be empty."""
+    bottom, top = min(values), max(values)
+    near = [end for end in ends if isinstance(end, float) and bottom / _BEYOND <= end <= _BEYOND * top]
+    low, high = min([bottom, *near]), max([top, *near])
+    if bottom > 0 and top > _WIDE * bottom:
+        low, high = low * 0.85, high * 1.18
+        rounds = [
+            digit * 10.0**power for power in range(floor(log10(low)), ceil(log10(high)) + 1) for digit in (1, 2, 5)
+        ]
+        inside: Json = [value for value in rounds if low <= value <= high]
+        log: JsonObject = {"type": "log", "domain": [low, high], "nice": False}
+        return Axis({"title": title, "scale": log, "axis": {"values": inside}}, low, high)
+    room = (high - low or high) * 0.06
+    low = 0.0 if zero or low < _NEAR * high else low - room
+    step = _step((high + room - low) / _TICKS)
+    low, high = floor(low / step) * step, ceil((high + room) / step) * step
+    scale: JsonObject = {"domain": [low, high], "nice": False}
+    return Axis({"title": title, "scale": scale, "axis": {"tickCount": _TICKS}}, low, high)
+
+
+def _step(least: float) -> float:
+    """The next round number."""
+    power = 10.0 ** floor(log10(least))
+    return next(digit * power for digit in (1, 2, 5, 10) if digit * power >= least)

@@ -8,24 +8,25 @@ from controlplane.domain.sweep_figures import RATE
 from controlplane.domain.sweep_spec import Shape
 from controlplane.domain.sweeps import Trial
 from controlplane.reports.charts.chart import (
+    CUT,
     Absent,
     Chart,
+    axis,
     bound_lines,
     bound_words,
     by_trial,
     channel,
     chart,
+    haloed,
     layer,
     pair,
-    scaled,
 )
 from controlplane.reports.points import Point, knee, step_words
 from controlplane.reports.standings import Findings, Place
 from controlplane.reports.theme import DAY
 from controlplane.reports.wording import axis_title, closed, counted, figure_title, listed, number, said, unit
 
-_NEAR = 0.4
-"""Where the least is more than this share of the most, an axis from zero would be empty for the most part."""
+_MOST_SAID = 4
 _GROUPS = ("chosen", "on the front", "other", "misses a hard objective")
 _GROUP_COLOURS = (DAY["blue"], DAY["green"], DAY["rest"], DAY["vermilion"])
 _GROUP_SHAPES = ("diamond", "circle", "circle", "triangle-down")
@@ -53,41 +54,42 @@ def latency_throughput(findings: Findings) -> Chart | Absent:
     knees = [
         {**row, "knee": "knee"}
         for trial in featured
-        if (bend := knee(curves[trial.number], latency)) is not None
+        if _joined(curves[trial.number]) and (bend := knee(curves[trial.number], latency)) is not None
         for row in _curve(findings, [bend], latency)
     ]
     values = [point.figures[latency].value for curve in curves.values() for point in curve]
     bounds = findings.bounds(latency)
-    scale, ticks = scaled([*values, *(bound.value for bound in bounds)], zero=True)
     paces = [point.figures["throughput"].value for curve in curves.values() for point in curve]
-    near = min(paces) > _NEAR * max(paces)
-    y_more: JsonObject = {"title": axis_title(latency), "scale": scale, "axis": ticks}
-    x_more: JsonObject = {
-        "title": axis_title("throughput"),
-        "scale": {"zero": not near, "nice": True, "padding": 16 if near else 0},
-        "axis": {"tickCount": 8},
-    }
-    x, y = channel("x", **x_more), channel("y", **y_more)
+    y = axis(
+        axis_title(latency),
+        [*values, *(bound.value for bound in bounds)],
+        [row[end] for row in front for end in ("low", "high")],
+        zero=True,
+    )
+    x = axis(axis_title("throughput"), paces, [row[end] for row in front for end in ("x_low", "x_high")])
     colour, shape = by_trial(findings, featured)
     order = channel("order")
     tip = channel("tip", "nominal")
+    up, across = y.spans(front, "low", "high"), x.spans(front, "x_low", "x_high")
+    joined = {number for number, curve in curves.items() if _joined(curve)}
+    whisker: JsonObject = {"type": "rule", "strokeWidth": 1.2, "aria": False}
     layers = [
-        layer(rest, {"type": "line", "color": DAY["rest"], "strokeWidth": 1, "opacity": 0.5, "aria": False},
-              x=x, y=y, order=order, detail=channel("number", "nominal")),
-        layer(rest, {"type": "point", "filled": True, "size": 22, "color": DAY["rest"]}, x=x, y=y, description=tip),
-        layer([row for row in front if row["low"] is not None],
-              {"type": "area", "opacity": 0.14, "aria": False}, x=x, y=channel("low", **y_more),
-              y2={"field": "high"}, color=colour, order=order),
-        layer([row for row in front if row["low"] is not None], {"type": "rule", "strokeWidth": 1.2, "aria": False},
-              x=x, y=channel("low", **y_more), y2={"field": "high"}, color=colour),
-        layer([row for row in front if row["x_low"] is not None], {"type": "rule", "strokeWidth": 1.2, "aria": False},
-              x=channel("x_low", **x_more), x2={"field": "x_high"}, y=y, color=colour),
-        layer(front, {"type": "line", "strokeWidth": 2, "aria": False}, x=x, y=y, order=order, color=colour),
-        layer(front, {"type": "point", "filled": True, "size": 70, "opacity": 1}, x=x, y=y, color=colour, shape=shape,
+        layer([row for row in rest if row["number"] in joined],
+              {"type": "line", "color": DAY["rest"], "strokeWidth": 1, "opacity": 0.5, "aria": False},
+              x=x("x"), y=y("y"), order=order, detail=channel("number", "nominal")),
+        layer(rest, {"type": "point", "filled": True, "size": 22, "color": DAY["rest"]}, x=x("x"), y=y("y"), description=tip),
+        layer([row for row in up if row["number"] in joined], {"type": "area", "opacity": 0.14, "aria": False}, x=x("x"), y=y("from"),
+              y2={"field": "to"}, color=colour, order=order),
+        layer(up, whisker, x=x("x"), y=y("from"), y2={"field": "to"}, color=colour),
+        layer(across, whisker, x=x("from"), x2={"field": "to"}, y=y("y"), color=colour),
+        layer([row for row in front if row["number"] in joined], {"type": "line", "strokeWidth": 2, "aria": False}, x=x("x"), y=y("y"),
+              order=order, color=colour),
+        layer(front, {"type": "point", "filled": True, "size": 70, "opacity": 1}, x=x("x"), y=y("y"), color=colour, shape=shape,
               description=tip),
-        layer(knees, {"type": "point", "size": 260, "strokeWidth": 1.6, "color": DAY["ink"], "opacity": 1}, x=x, y=y, description=tip),
-        layer([row for row in knees if row["number"] == featured[0].number], {"type": "text", "dy": -17, "fontStyle": "italic", "color": DAY["ink"]}, x=x, y=y,
-              text=channel("knee", "nominal")),
+        layer(knees, {"type": "point", "size": 260, "strokeWidth": 1.6, "color": DAY["ink"], "opacity": 1}, x=x("x"), y=y("y"),
+              description=tip),
+        *haloed([row for row in knees if row["number"] == featured[0].number], {"dy": -17, "fontStyle": "italic"}, x=x("x"), y=y("y"),
+                text=channel("knee", "nominal")),
         *bound_lines(bounds, "y", axis_title(latency)),
     ]  # fmt: skip
     loads = {point.step.label for curve in curves.values() for point in curve}
@@ -99,6 +101,7 @@ def latency_throughput(findings: Findings) -> Chart | Absent:
         "Bands and bars are intervals of 95 % over blocks. "
         + ("Grey: trials without a colour of their own. " if rest else "")
         + ("Ring: the knee, the most throughput for its latency." if knees else "No knee lies within the loads."),
+        *([CUT] if y.cuts(front, "low", "high") or x.cuts(front, "x_low", "x_high") else []),
         *bound_words(bounds),
     ]
     alt = " ".join(
@@ -140,18 +143,22 @@ def ranking(findings: Findings) -> Chart | Absent:
     rows.sort(key=lambda row: -findings.worth(_trial(findings, str(row["trial"]))))
     labels: Json = [row["trial"] for row in rows]
     y = channel("trial", "nominal", sort=labels, title=None, axis={"labelLimit": 330, "labelColor": DAY["ink"]})
-    x_more: JsonObject = {"title": axis_title(figure), "scale": {"zero": True, "nice": True}, "axis": {"tickCount": 8}}
+    numbers = [float(str(row["value"])) for row in (*rows, *confirmed)]
+    numbers += [bound.value for bound in findings.bounds(figure)]
+    x = axis(
+        axis_title(figure), numbers, [row[end] for row in (*rows, *confirmed) for end in ("low", "high")], zero=True
+    )
     colour, shape = by_group([str(row["group"]) for row in rows])
     layers = [
-        layer([row for row in rows if row["low"] is not None], {"type": "rule", "strokeWidth": 2, "aria": False},
-              x=channel("low", **x_more), x2={"field": "high"}, y=y, color=colour),
-        layer(rows, {"type": "point", "filled": True, "size": 75, "opacity": 1}, x=channel("value", **x_more), y=y,
+        layer(x.spans(rows, "low", "high"), {"type": "rule", "strokeWidth": 2, "aria": False}, x=x("from"), x2={"field": "to"}, y=y,
+              color=colour),
+        layer(rows, {"type": "point", "filled": True, "size": 75, "opacity": 1}, x=x("value"), y=y,
               color=colour, shape=shape, description=channel("tip", "nominal")),
         *bound_lines(findings.bounds(figure), "x", axis_title(figure)),
-        layer(confirmed, {"type": "bar", "height": 4, "color": DAY["ink"], "cornerRadius": 2, "yOffset": 7, "aria": False},
-              x=channel("low", **x_more), x2={"field": "high"}, y=y),
-        layer(confirmed, {"type": "tick", "color": DAY["ink"], "thickness": 2.5, "size": 12, "yOffset": 7}, x=channel("value", **x_more),
-              y=y, description=channel("tip", "nominal")),
+        layer(x.spans(confirmed, "low", "high"), {"type": "bar", "height": 4, "color": DAY["ink"], "cornerRadius": 2, "yOffset": 7, "aria": False},
+              x=x("from"), x2={"field": "to"}, y=y),
+        layer(confirmed, {"type": "tick", "color": DAY["ink"], "thickness": 2.5, "size": 12, "yOffset": 7}, x=x("value"), y=y,
+              description=channel("tip", "nominal")),
     ]  # fmt: skip
     caption = [
         (
@@ -159,6 +166,7 @@ def ranking(findings: Findings) -> Chart | Absent:
             f"{counted(findings.answers, 'answer')}, under {findings.load_words}."
         ),
         _INTERVALS,
+        *([CUT] if x.cuts(rows, "low", "high") or x.cuts(confirmed, "low", "high") else []),
         *bound_words(findings.bounds(figure)),
         *(
             ["Black: the highest rate that held in every fresh block, and up to the lowest that did not."]
@@ -170,13 +178,14 @@ def ranking(findings: Findings) -> Chart | Absent:
 
 
 def _confirmed(findings: Findings) -> list[JsonObject]:
-    """The highest rates that were found, from the one that held to the one that did not."""
+    """The highest rates that were confirmed, from the one that held to the lowest that did not, where one was found."""
     rows: list[JsonObject] = []
     for trial in findings.featured:
         rate = findings.figures.get(trial.number, {}).get(RATE)
         if trial.number in findings.held and rate is not None:
+            missed = f"{number(rate.high)} did not" if closed(rate) else "none that was tried did not"
+            words = f"{findings.label(trial)}: {number(rate.value)} requests/s held, {missed}"
             high = rate.high if closed(rate) else rate.value
-            words = f"{findings.label(trial)}: {number(rate.value)} requests/s held, {number(high)} did not"
             rows.append(
                 {"trial": findings.label(trial), "value": rate.value, "low": rate.low, "high": high, "tip": words}
             )
@@ -219,13 +228,20 @@ def _loads(curves: Mapping[int, Sequence[Point]]) -> str:
     steps = {point.step.label: point for curve in curves.values() for point in curve}
     ordered = sorted(steps.values(), key=lambda point: (point.load or 0.0, point.step.label))
     shapes = {point.step.shape for point in ordered}
-    if len(ordered) > 6:
-        return f"under {len(ordered)} loads"
+    texts = [number(point.load or 0.0) for point in ordered]
     if shapes == {Shape.CONCURRENCY}:
-        return f"with {listed([point.step.text for point in ordered])} requests at once"
+        return f"with {listed(texts) if len(texts) <= _MOST_SAID else f'{texts[0]} to {texts[-1]}'} requests at once"
     if shapes == {Shape.RATE}:
-        return f"at {listed([point.step.text for point in ordered])} requests/s"
-    return f"under {listed([step_words(point.step) for point in ordered])}"
+        rates = f"{len(texts)} rates from {texts[0]} to {texts[-1]}"
+        return f"at {listed(texts) if len(texts) <= _MOST_SAID else rates} requests/s"
+    return f"under {len(ordered)} loads"
+
+
+def _joined(curve: Sequence[Point]) -> bool:
+    """Whether a line through its points means something: under rates that were looked for, one that could not be kept up may answer
+    less than a lower one."""
+    paces = [point.figures["throughput"].value for point in curve]
+    return all(point.step.shape is not Shape.RATE for point in curve) or paces == sorted(paces)
 
 
 def _trial(findings: Findings, label: str) -> Trial:

@@ -12,13 +12,13 @@ from controlplane.domain.canonical import Json, JsonObject
 from controlplane.reports.charts.chart import (
     Absent,
     Chart,
+    axis,
     bound_lines,
     bound_words,
     by_trial,
     channel,
     chart,
     layer,
-    scaled,
 )
 from controlplane.reports.points import Point, latencies
 from controlplane.reports.standings import Findings
@@ -52,10 +52,8 @@ def percentile_plot(findings: Findings) -> Chart | Absent:
         axis={"values": ends, "labelExpr": _LABELS, "labelFlush": True},
     )
     bounds = [bound for metric in _latencies(findings) for bound in findings.bounds(metric)]
-    scale, ticks = scaled(
-        [float(str(row["ms"])) for row in rows if row["ms"]] + [bound.value for bound in bounds], zero=True
-    )
-    y = channel("ms", title="Latency (ms)", scale=scale, axis=ticks)
+    values = [float(str(row["ms"])) for row in rows if row["ms"]] + [bound.value for bound in bounds]
+    y = axis("Latency (ms)", values, zero=True)("ms")
     trials = [point.trial for point in points]
     colour, _ = by_trial(findings, trials)
     sure: JsonObject = {"domain": [True, False], "range": [[1, 0], [2, 3]]}

@@ -1,21 +1,22 @@
 # What one figure costs in another: the scatter of trials with the Pareto front.
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import JsonObject
 from controlplane.reports.charts.chart import (
+    CUT,
     Absent,
     Chart,
+    axis,
     bound_lines,
     bound_words,
     channel,
     chart,
     haloed,
     layer,
-    scaled,
 )
 from controlplane.reports.charts.curves import by_group, group
 from controlplane.reports.points import Point
@@ -62,32 +63,26 @@ def pareto(findings: Findings) -> Chart | Absent:
                    f"{figure_title(up)} {said(took, unit(up))}",
         })  # fmt: skip
     answers = sum(point.answers for point in axes.points.values())
-    numbers = [float(str(row["y"])) for row in rows]
-    scale, ticks = scaled([*numbers, *(bound.value for bound in findings.bounds(up))], zero=False)
-    x_more: JsonObject = {
-        "title": axis_title(across),
-        "scale": {"zero": False, "nice": True, "padding": 22},
-        "axis": {"tickCount": 8},
-    }
-    y_more: JsonObject = {"title": axis_title(up), "scale": {**scale, "padding": 22}, "axis": ticks}
-    x, y = channel("x", **x_more), channel("y", **y_more)
+    bounds = [bound.value for bound in findings.bounds(up)], [bound.value for bound in findings.bounds(across)]
+    y = axis(axis_title(up), [*_of(rows, "y"), *bounds[0]], [row[end] for row in rows for end in ("low", "high")])
+    x = axis(
+        axis_title(across), [*_of(rows, "x"), *bounds[1]], [row[end] for row in rows for end in ("x_low", "x_high")]
+    )
     colour, shape = by_group([str(row["group"]) for row in rows])
     front = sorted((row for row in rows if row["named"]), key=lambda row: float(str(row["x"])))
     two = len(front) > 1 and len(findings.material.asked.figures) <= 2  # of more figures a front is no line
     whisker: JsonObject = {"type": "rule", "strokeWidth": 1.2, "opacity": 0.7, "aria": False}
     layers = [
-        layer(front if two else [], {"type": "line", "color": DAY["green"], "strokeWidth": 1.5, "aria": False}, x=x, y=y,
+        layer(front if two else [], {"type": "line", "color": DAY["green"], "strokeWidth": 1.5, "aria": False}, x=x("x"), y=y("y"),
               order=channel("x")),
-        layer([row for row in rows if row["low"] is not None], whisker, x=x, y=channel("low", **y_more), y2={"field": "high"},
-              color=colour),
-        layer([row for row in rows if row["x_low"] is not None], whisker, x=channel("x_low", **x_more), x2={"field": "x_high"}, y=y,
-              color=colour),
-        layer(rows[::-1], {"type": "point", "filled": True, "size": 85, "opacity": 1}, x=x, y=y, color=colour, shape=shape,
+        layer(y.spans(rows, "low", "high"), whisker, x=x("x"), y=y("from"), y2={"field": "to"}, color=colour),
+        layer(x.spans(rows, "x_low", "x_high"), whisker, x=x("from"), x2={"field": "to"}, y=y("y"), color=colour),
+        layer(rows[::-1], {"type": "point", "filled": True, "size": 85, "opacity": 1}, x=x("x"), y=y("y"), color=colour, shape=shape,
               description=channel("tip", "nominal")),
         *(
             part
             for group_of, dy in (("chosen", -16), ("on the front", 17))
-            for part in haloed([row for row in front if row["group"] == group_of], {"dy": dy, "fontWeight": "bold"}, x=x, y=y,
+            for part in haloed([row for row in front if row["group"] == group_of], {"dy": dy, "fontWeight": "bold"}, x=x("x"), y=y("y"),
                                text=channel("number", "nominal"))
         ),
         *bound_lines(findings.bounds(up), "y", axis_title(up)),
@@ -104,6 +99,7 @@ def pareto(findings: Findings) -> Chart | Absent:
             f"{counted(len(rows), 'trial')}, {counted(answers, 'answer')}."
         ),
         f"{bars} With numbers: the front." + (" The line joins it." if two else ""),
+        *([CUT] if y.cuts(rows, "low", "high") or x.cuts(rows, "x_low", "x_high") else []),
         *bound_words(findings.bounds(up), findings.bounds(across)),
     ]
     order = {word: place for place, word in enumerate(("chosen", "on the front"))}
@@ -137,6 +133,10 @@ def _axes(findings: Findings) -> _Axes | None:
 
 def _two(axes: _Axes) -> bool:
     return sum(1 for figures in axes.figures.values() if axes.across in figures and axes.up in figures) > 1
+
+
+def _of(rows: Sequence[JsonObject], field: str) -> list[float]:
+    return [float(str(row[field])) for row in rows]
 
 
 def _better(name: str) -> str:
