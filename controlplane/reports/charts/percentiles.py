@@ -100,7 +100,8 @@ def _line(trial: str, values: Values, counts: Values) -> list[JsonObject]:
     """From the fastest to the slowest; the part that is not sure begins where the sure one ends."""
     cumulated = np.cumsum(counts)
     whole = int(cumulated[-1])
-    ranks = np.unique(np.ceil(whole * (1 - np.geomspace(1, 1 / whole, _DOTS))).astype(np.int64).clip(1))
+    shares = 1 - np.geomspace(1, 1 / whole, _DOTS)
+    ranks = np.unique([*np.ceil(whole * shares).astype(np.int64).clip(1), whole])
     where = np.searchsorted(cumulated, ranks)
     dots = [
         (whole / max(whole - int(rank) + 1, 1), float(values[place]) / 1e6)

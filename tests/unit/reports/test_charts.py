@@ -19,7 +19,7 @@ from controlplane.reports.charts.percentiles import percentile_plot
 from controlplane.reports.charts.rendering import inline_svg, png, svg
 from controlplane.reports.charts.server import batch_sizes, shares
 from controlplane.reports.charts.trade_offs import pareto
-from controlplane.reports.points import executions, times_in_server
+from controlplane.reports.points import executions, latencies, times_in_server
 from controlplane.reports.standings import Findings
 from controlplane.reports.theme import TONES
 from tests.unit.reports import synthetic
@@ -121,6 +121,18 @@ def test_the_percentiles_are_those_of_all_blocks_together(rising: Findings) -> N
     assert isinstance(chart, Chart)
     answers = [rising.held[trial.number].answers for trial in rising.featured if trial.number in rising.held]
     assert f"{max(answers):,} answers of each" in chart.caption
+
+
+def test_the_line_of_percentiles_goes_from_the_fastest_to_the_slowest(ladder: Findings) -> None:
+    assert ladder.chosen is not None
+    point = ladder.main[ladder.chosen.number]
+    values, counts = latencies(point.blocks)
+    line = [
+        row for row in rows(percentile_plot(ladder)) if row.get("trial") == ladder.label(point.trial) and "part" in row
+    ]
+    ends = [(row["fewer"], row["ms"]) for row in line]
+    assert min(ends) == (1.0, values[0] / 1e6)
+    assert max(ends) == (float(counts.sum()), values[-1] / 1e6)
 
 
 def test_the_scatter_has_the_front_and_the_chosen(ladder: Findings) -> None:
