@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,8 +83,8 @@ PYTHON = """backend: "python" max_batch_size: 8
     instance_group { count: 1 kind: KIND_CPU }"""
 
 
-def open_shelf(base: Path | None = None) -> Shelf:
-    return Shelf(ObjectArtifactStore.local(base or Path(tempfile.mkdtemp())))
+def open_shelf(base: Path) -> Shelf:
+    return Shelf(ObjectArtifactStore.local(base))
 
 
 def blocks(models: Sequence[BenchModel], *steps: Step, turns: int = 1, seconds: float = 0.5) -> tuple[BlockOrder, ...]:

@@ -206,7 +206,7 @@ from controlplane.domain.sweep_rounds import Requests
 from controlplane.triton.runtime.find import find
 from tests.live.bench_models import CLOSED, ROWS, blocks, open_shelf, order
 
-shelf = open_shelf()
+shelf = open_shelf(Path(sys.argv[1]) / "shelf")
 models = [shelf.scale("one"), shelf.python("hung", "time.sleep(3600) if self.count > 300 else None")]
 ordered = order(models, Requests(shelf.golden(ROWS)), blocks(models, CLOSED, turns=50))
 with embedded_bench(Path(sys.argv[1]), find(Path(sys.argv[2]))) as bench:
