@@ -12,6 +12,8 @@ from controlplane.cli.output import coloured, facts, heading, table, text, when
 from controlplane.cli.sweep_progress import Standing, duration
 
 _REASONS_SHOWN = 8
+_RATE = "highest rate"
+"""The fate that says which rates a finalist held: a reason why it lost, whatever was decided after."""
 
 
 def plan_page(sweep: PlanView | SweepView, trials: Sequence[TrialView]) -> None:
@@ -124,8 +126,10 @@ def _highest(highest: JsonObject) -> str:
 def why_lost(trial: TrialView) -> str:
     if trial.failure:
         return f"could not be measured: {trial.failure}"
-    last = trial.fates[-1] if trial.fates else {}
-    return ": ".join(str(last[name]) for name in ("fate", "reason") if last.get(name)) or "not measured"
+    if not trial.fates:
+        return "not measured"
+    told = [fate for fate in trial.fates[:-1] if fate.get("fate") == _RATE] + [trial.fates[-1]]
+    return "; ".join(f"{fate.get('fate')}: {fate.get('reason')}" for fate in told)
 
 
 def trials_table(trials: Sequence[TrialView], *, fates: bool = False) -> None:

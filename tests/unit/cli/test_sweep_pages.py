@@ -167,6 +167,25 @@ def test_without_a_choice_the_reason_stands_alone(capsys: pytest.CaptureFixture[
     )
 
 
+def test_why_a_finalist_lost_has_the_rates_that_it_held(capsys: pytest.CaptureFixture[str]) -> None:
+    fates = (
+        {"look": 2, "fate": "finalist", "reason": "2 left"},
+        {"look": 3, "fate": "highest rate", "reason": "900/s held, 950/s did not; it was not measured again"},
+        {"look": 4, "fate": "not shown to meet the objectives", "reason": "fast: it was not measured"},
+    )
+    answer_page(replace(SWEEP, answer={"front": [], "reason": "none"}), [replace(TRIALS[1], fates=fates)])
+    assert (
+        capsys.readouterr()
+        .out.rstrip()
+        .endswith(
+            "  highest rate: 900/s held, 950/s did not; it was not measured again; "
+            "not shown to meet the objectives: fast: it was not measured"
+        )
+    )
+    answer_page(replace(SWEEP, answer={"front": [], "reason": "none"}), [replace(TRIALS[1], fates=())])
+    assert capsys.readouterr().out.rstrip().endswith("  not measured")
+
+
 def test_every_trial_is_listed_with_its_figures_or_why_it_was_not_tried(capsys: pytest.CaptureFixture[str]) -> None:
     every_trial(TRIALS[:4])
     assert capsys.readouterr().out == (
