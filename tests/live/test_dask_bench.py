@@ -8,16 +8,22 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import psutil
 import pytest
 
+from clients.inference import InferenceClient
+from clients.load.server import statistics
 from controlplane.bench.dask import DaskBench
 from controlplane.bench.rounds import embedded_bench
+from controlplane.cli.app import main
 from controlplane.domain.sweep_rounds import Measurement, Requests, RoundOrder, RoundResult, Verdict
 from controlplane.triton.runtime.find import TritonRuntime
 from controlplane.triton.runtime.processes import birth
 from controlplane.triton.runtime.state import STATE
 from tests.live.bench_models import CLOSED, ROWS, Shelf, blocks, open_shelf, order
+from tests.live.scaling import config, open_site
+from tests.live.servers import MakeTriton
 from tests.store.dask_workers import Cluster, waited
 
 
@@ -57,7 +63,7 @@ def hosts(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def ordered(shelf: Shelf, *, turns: int) -> RoundOrder:
     """One candidate that sleeps half as long as the other, so that two hosts on one machine are in nobody's way."""
-    models = [shelf.python(f"{ms} ms", f"time.sleep({ms / 1000} * len(rows))") for ms in (10, 20)]
+    models = [shelf.python(f"{ms} ms", f"time.sleep({ms / 1000} * len(rows))") for ms in (40, 80)]
     return order(models, Requests(shelf.golden(ROWS)), blocks(models, CLOSED, turns=turns, seconds=1.0))
 
 
@@ -116,7 +122,7 @@ def test_two_hosts_give_the_answer_of_one_and_a_killed_one_is_done_without(
     assert {one.fingerprint for one in again.measurements} == {one.digest for one in (again.fingerprint, *again.also)}
     for result in (alone, spread, again):
         assert result.failed == ()
-        assert ratio(round_, result) == pytest.approx(2, rel=0.15)
+        assert ratio(round_, result) == pytest.approx(2, rel=0.25)
     waited(lambda: birth(servers["b"]) is None, "the Triton of the killed worker lives on", 20)
     waited(lambda: birth(servers["a"]) is None, "the other one is not stopped when the sweep is over", 20)
 
@@ -128,6 +134,37 @@ def test_two_hosts_give_the_answer_of_one_and_a_killed_one_is_done_without(
     assert len(prefixes) == 4
     waited(lambda: not [path for path in Path("/dev/shm").iterdir() if path.name.startswith(tuple(prefixes))],
            "shared memory is left", 20)  # fmt: skip
+
+
+def test_every_call_of_a_load_from_two_hosts_is_in_the_result(
+    hosts: Hosts, make_triton: MakeTriton, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What both sent is what the server counted."""
+    hosts.have("a", "b")
+    site = open_site(make_triton(), tmp_path)
+    site.write("m", {1: 3}, config())
+    site.load("m")
+    raw = tmp_path / "calls.npz"
+    load = ("m", "--url", site.live.grpc, "--rate", "200", "--seconds", "2", "-o", "json", "--raw", str(raw))
+
+    with InferenceClient(site.live.grpc) as client:
+        before = statistics(client, "m", version=1)
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "load", "--scheduler", hosts.scheduler, "--hosts", "2", *load])
+    with InferenceClient(site.live.grpc) as client:
+        counted = statistics(client, "m", version=1) - before
+    site.server.close()
+
+    point = json.loads(capfd.readouterr().out)["points"][0]
+    assert ended.value.code in {0, 5, 6, 7}  # two seconds are short, and hosts may be busy
+    assert point["failed"] == {}
+    with np.load(raw) as calls:
+        due, answered = np.sort(calls["due"]), calls["answered"]
+        assert len(due) == counted.succeeded
+        assert point["latency"]["scheduled"]["p50"]["value"] == pytest.approx(
+            float(np.median(answered - calls["due"])) / 1e9, rel=0.3
+        )
+    assert 1.7e9 < due[-1] < 2.6e9
 
 
 def triton(worker: int) -> int:
