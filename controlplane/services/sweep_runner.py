@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from controlplane.domain.access import SYSTEM
@@ -31,6 +31,7 @@ _LOOK_SECONDS = 1.0
 _SAVES = 5
 _SAVE_SECONDS = 0.5
 _LONGEST_MESSAGE = 2000
+_DIED, _MOST_DEATHS = "died", 3
 
 
 class SweepRunner:
@@ -79,6 +80,8 @@ class SweepRunner:
                 self._serve(lease, stop or threading.Event())
             except LeaseLost as error:
                 _log.info("sweep left as it is", extra={"sweep": lease.sweep, "reason": error.message})
+                with suppress(LeaseLost):
+                    self._left(lease)
             except ControlPlaneError as error:
                 _log.warning("sweep failed", extra={"sweep": lease.sweep, "code": error.code, "reason": error.message})
                 hint = f"; {error.hint}" if error.hint else ""
@@ -92,6 +95,7 @@ class SweepRunner:
 
     def _serve(self, lease: SweepLease, stop: threading.Event) -> None:
         exhausted, known = False, Known()
+        self._begin(lease)
         with ExitStack() as held:
             bench: Bench | None = None
             while True:
@@ -106,6 +110,25 @@ class SweepRunner:
                     bench = bench or held.enter_context(self._open_bench(now.sweep))
                     self._measure(lease, now, what, bench, stop)
 
+    def _begin(self, lease: SweepLease) -> None:
+        """What takes its worker down each time must not go on doing so: each claim is counted until a block is kept, or the worker
+        leaves by itself. Raises RuntimeUnavailable after too many that did neither."""
+        with self._storage.write() as unit:
+            progress = unit.sweeps.get(lease.sweep).progress
+            died = int(str(progress.get(_DIED, 0)))
+            unit.sweeps.guard(lease.sweep, lease.token, progress={**progress, _DIED: died + 1})
+        if died >= _MOST_DEATHS:
+            raise RuntimeUnavailable(
+                f"{died} workers ended in the middle of sweep {lease.sweep}, one after the other, without measuring anything",
+                hint=f"see what ended them (memory?), then: tritonctl sweep resume {lease.sweep}",
+            )
+
+    def _left(self, lease: SweepLease) -> None:
+        """In good order."""
+        with self._storage.write() as unit:
+            progress = unit.sweeps.get(lease.sweep).progress
+            unit.sweeps.guard(lease.sweep, lease.token, progress={**progress, _DIED: 0})
+
     def _where(self, lease: SweepLease, known: Known, *, exhausted: bool) -> tuple[Next, Material]:
         """By the rows as they are; what was decided is written to the trials."""
         with self._storage.read() as unit:
@@ -118,7 +141,8 @@ class SweepRunner:
             now = where(sweep, trials, taken, what, exhausted=exhausted, known=known)
         decided = now.fates()
         with self._storage.write() as unit:
-            unit.sweeps.guard(lease.sweep, lease.token, progress=now.progress(len(taken)))
+            died = sweep.progress.get(_DIED, 0)
+            unit.sweeps.guard(lease.sweep, lease.token, progress={**now.progress(len(taken)), _DIED: died})
             for trial in trials:
                 if decided[trial.number] != trial.fates:
                     unit.sweeps.set_fates(lease.sweep, trial.number, decided[trial.number])
@@ -256,7 +280,11 @@ class SweepRunner:
             with self._storage.write() as unit:
                 unit.sweeps.guard(lease.sweep, lease.token)
                 sweep: Sweep = unit.sweeps.move(
-                    lease.sweep, SweepState.FAILED, message=message, finished_at=self._clock.now()
+                    lease.sweep,
+                    SweepState.FAILED,
+                    message=message,
+                    finished_at=self._clock.now(),
+                    progress={**unit.sweeps.get(lease.sweep).progress, _DIED: 0},
                 )
                 details: dict[str, Json] = {"code": code, "reason": message}
                 unit.audit.append(AuditFact(SYSTEM, Action.SWEEP_FAILED, subjects(sweep), details))

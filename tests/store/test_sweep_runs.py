@@ -180,6 +180,22 @@ def test_a_worker_that_hangs_is_overtaken_and_saves_nothing_any_more(house: Swee
     assert len(rows(house, sweep)) == 5 + other.measured
 
 
+def test_what_takes_its_worker_down_each_time_ends_after_three(house: SweepHouse, runner: Run) -> None:
+    sweep, bench = house.start(), SimulatedBench(kill_after=0)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            runner(bench).once()
+    assert house.get(sweep).state is SweepState.RUNNING
+    assert runner(bench).once()
+    found = house.get(sweep)
+    assert found.state is SweepState.FAILED
+    assert found.message.startswith("3 workers ended in the middle of sweep 1, one after the other")
+    house.sweeps.resume(house["olga"], sweep.id)
+    bench.kill_after = None
+    assert runner(bench).once()
+    assert house.get(sweep).state is SweepState.FINISHED
+
+
 def test_candidates_that_cannot_be_loaded_are_rows_with_reason_and_log(house: SweepHouse, runner: Run) -> None:
     """Sweep acceptance 6: the sweep goes on."""
     sweep = house.start()
