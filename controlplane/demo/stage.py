@@ -112,14 +112,21 @@ class Stage:
         )
         self.narrator.output(done.stdout, since, until)
         if done.returncode != exits:
-            raise DemoFailed(f"not as told: `{line}` exits with {done.returncode}, not with {exits}\n{self.logs()}")
+            said = "\n".join(done.stdout.splitlines()[-_TAIL_LINES:])
+            raise DemoFailed(
+                f"not as told: `{line}` exits with {done.returncode}, not with {exits}\n{said}\n{self.logs()}"
+            )
         for words_wanted in says:
             if words_wanted not in done.stdout:
                 raise DemoFailed(f"not as told: `{line}` does not say {words_wanted!r}")
 
     def logs(self) -> str:
         """The ends of all logs, for a failure."""
-        found = [*sorted((self.home / "log").glob("*.log")), *sorted(self.home.glob("servers/*/log/*.log"))]
+        found = [
+            *sorted((self.home / "log").glob("*.log")),
+            *sorted(self.home.glob("servers/*/log/*.log")),
+            *sorted(self.home.glob("bench/log/*.log")),
+        ]
         return "\n".join(f"--- {path.relative_to(self.home)}\n{_tail(path)}" for path in found)
 
     def close(self) -> None:

@@ -16,9 +16,11 @@ from controlplane.demo.tamper import forge
 from controlplane.domain.audit import Action
 
 MODEL = "digits"
+MEASURED = "reader"
 _IN = f"{MODEL} --env {ENVIRONMENT}"
 _BLOCKED, _DENIED, _UNDONE, _TAMPERED = 6, 3, 7, 8
 _SAMPLES = 8
+_SWEEP_SECONDS, _RATE = 60, 200
 
 
 class Story:
@@ -41,6 +43,7 @@ class Story:
             ("A better version takes over", self.deploy_second),
             ("A change goes wrong and undoes itself", self.fail),
             ("Back to the first revision, byte for byte", self.roll_back),
+            ("Which config is right is measured, not guessed", self.measure),
             ("Somebody rewrites history, and is found out", self.tamper),
         ):
             with self._narrator.chapter(title):
@@ -153,6 +156,45 @@ class Story:
         self._check(first.digest == last.digest, "revision 5 has the very content of revision 1: versions and config")
         self._check_proofs(last.proofs)
         self._read("softmax")
+
+    def measure(self) -> None:
+        self._say(f"""The same network is to serve others as well, {_RATE} times a second, and nine of ten answers are to take
+            less than 100 ms.
+            How many instances, which batches, how long may requests wait for company? That is what a sweep finds out.
+            Candidates are loaded side by side on a Triton of its own and measured by turns; nothing that serves is touched.""")
+        self._run(f"tritonctl model register {MEASURED} mlp.onnx --samples samples.npz")
+        wish = "--metric latency_ms --qualifier p90 --at-most 100 --stakeholder product"
+        self._run(f"tritonctl model objective set {MEASURED} fast {wish}")
+        spec = f"model: {MEASURED}\nload:\n  rate: {_RATE}\nsearch:\n  seconds: {_SWEEP_SECONDS}\n"
+        (self._stage.desk / "sweep.yaml").write_text(spec)
+        self._run("cat sweep.yaml")
+        self._run(f"tritonctl sweep run {MEASURED} --spec sweep.yaml", since="front", until="lost")
+        sweep = self._stage.client.sweeps.get(1)
+        chosen = (sweep.answer or {}).get("chosen")
+        self._check(
+            sweep.state == "finished" and chosen is not None, f"trial {chosen} is chosen, and why stands beside it"
+        )
+        self._say(
+            "The choice is proposed like anything else, with what was measured of it as evidence that the approver sees."
+        )
+        self._run(f"tritonctl sweep propose 1 --env {ENVIRONMENT}", since="evidence:")
+        self._run("tritonctl change approve 7 --context approver", since="approve plan")
+        self._run("tritonctl change apply 7", since="journal")
+        self._check_applied(7)
+        evidence = self._change(7).plan.evidence
+        self._check(
+            evidence is not None and f"{evidence.sweep}.{evidence.trial}" == chosen and evidence.rows == sweep.evidence,
+            "what serves is the trial that was measured, and its evidence is bound to the plan by digest",
+        )
+        self._say("And back, to nothing. That ends a service, so it needs the approval that other rollbacks do not.")
+        self._run(
+            f"tritonctl rollback {MEASURED} --env {ENVIRONMENT} --to 0 --reason 'shown'",
+            since="plan 1",
+            until="approvals",
+        )
+        self._run("tritonctl change approve 8 --context approver", since="approve plan")
+        self._run("tritonctl change apply 8", since="journal")
+        self._check(self._change(8).summary.state == "applied", "change 8 is applied")
 
     def tamper(self) -> None:
         self._say("All of this is in the audit log, the refusals too: who, what, when, on which digest.")

@@ -150,6 +150,17 @@ def test_drift_is_reported_and_mended(seen: list[Seen]) -> None:
     assert "no drift in local" in mended
 
 
+def test_sweep_acceptance_9_the_sweeps_choice_is_deployed_with_its_evidence_and_taken_back(seen: list[Seen]) -> None:
+    (swept,) = texts(seen, "echo")
+    (proposed,) = texts(seen, "tritonctl sweep propose")
+    (taken_back,) = texts(seen, "tritonctl change apply 7")
+
+    chosen = re.search(r"^chosen: (1\.\d+), ", swept, re.MULTILINE)
+    assert chosen, swept
+    assert f"evidence: trial {chosen[1]}" in proposed
+    assert "applied" in taken_back
+
+
 def test_the_audit_log_of_the_tour_is_intact(seen: list[Seen]) -> None:
     (verdict,) = texts(seen, "tritonctl audit verify")
 
