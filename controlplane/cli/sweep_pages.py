@@ -98,9 +98,20 @@ def answer_page(sweep: SweepView, trials: Sequence[TrialView]) -> None:
     if lost:
         heading(f"lost: {_count(len(lost), 'candidate')}")
         lost.sort(key=lambda trial: -trial.blocks)
-        table(("TRIAL", "VERSION", "PARAMETERS", "WHY"), [(*_who(trial), why_lost(trial)) for trial in lost])
+        table(("TRIAL", "VERSION", "PARAMETERS", "WHY"), _by_reason(lost))
     if chosen:
         click.echo(f"\nnext: tritonctl sweep propose {chosen} --env {sweep.environment or 'ENV'}")
+
+
+def _by_reason(lost: Sequence[TrialView]) -> list[tuple[object, ...]]:
+    """One line each, and one for all that share a reason."""
+    reasons: dict[str, list[TrialView]] = {}
+    for trial in lost:
+        reasons.setdefault(why_lost(trial), []).append(trial)
+    return [
+        (*_who(own[0]), why) if len(own) == 1 else (", ".join(trial.name for trial in own), "-", "-", why)
+        for why, own in reasons.items()
+    ]
 
 
 def agreement_page(answer: JsonObject) -> None:

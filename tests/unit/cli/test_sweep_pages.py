@@ -186,6 +186,17 @@ def test_why_a_finalist_lost_has_the_rates_that_it_held(capsys: pytest.CaptureFi
     assert capsys.readouterr().out.rstrip().endswith("  not measured")
 
 
+def test_those_that_lost_for_the_same_reason_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    aside = ({"look": 1, "fate": "set aside", "reason": "the time suffices for 1"},)
+    trials = [trial(number, fates=aside, blocks=3) for number in (6, 7, 8)]
+    answer_page(replace(SWEEP, answer={"front": [], "reason": "none"}), [*trials, TRIALS[2]])
+    assert capsys.readouterr().out.endswith(
+        "TRIAL          VERSION  PARAMETERS   WHY\n"
+        "3.6, 3.7, 3.8  -        -            set aside: the time suffices for 1\n"
+        "3.3            1        instances=3  could not be measured: the load failed: out of memory\n"
+    )
+
+
 def test_every_trial_is_listed_with_its_figures_or_why_it_was_not_tried(capsys: pytest.CaptureFixture[str]) -> None:
     every_trial(TRIALS[:4])
     assert capsys.readouterr().out == (
