@@ -27,7 +27,7 @@ def scheduler_address(address: str) -> str:
 
 
 def bench_workers(client: Client) -> list[str]:
-    """The addresses of those that offer a slot. Raises OSError or ValueError when the scheduler is away."""
+    """The addresses of those that offer a slot. Raises OSError, ValueError or RuntimeError when the scheduler is away."""
     from controlplane.bench.slot import RESOURCE
 
     # not client.scheduler_info(), whose answer a timer may replace by one without workers

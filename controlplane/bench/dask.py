@@ -191,7 +191,7 @@ class DaskBench:
     def _there(self) -> list[str]:
         try:
             return bench_workers(self._client)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise self._scheduler_lost() from error
 
     def ask(self, worker: str, stop: Event, function: Callable[..., _T], *arguments: Json | bytes) -> _T:

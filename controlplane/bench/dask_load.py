@@ -92,7 +92,7 @@ class SeveralHosts:
             self._client.run(slot.begin_here, topic, time.time() + _LEAD_SECONDS, workers=workers)
             self._wait(shares, workers, goes_on, np.inf)
             return merged(asked, [share.result(timeout=_RESULT_SECONDS) for share in shares], ceiling=ceiling)
-        except (CancelledError, TimeoutError):
+        except (CancelledError, OSError, RuntimeError):
             raise LoadFailed("the Dask scheduler or one of its workers went away in the middle") from None
         finally:
             self._client.unsubscribe_topic(topic)

@@ -18,6 +18,7 @@ from clients.load.outcomes import DUE
 from clients.load.schedule import Curve
 from clients.load.traffic import Traffic
 from clients.load.verdicts import Limits
+from controlplane.bench import cluster as cluster_module
 from controlplane.bench import dask, slot
 from controlplane.bench.cluster import connect, scheduler_address
 from controlplane.bench.dask import DaskBench
@@ -254,6 +255,29 @@ def test_a_worker_without_a_slot_is_told_apart(tmp_path: Path) -> None:
         with DaskBench(other.address) as bench, pytest.raises(RuntimeUnavailable, match="has no bench"):
             bench.measure(ordered(ObjectArtifactStore.local(tmp_path)), ObjectArtifactStore.local(tmp_path),
                           done=lambda _: None, go_on=nothing)  # fmt: skip
+    finally:
+        other.close()
+
+
+def test_a_round_whose_scheduler_is_lost_ends_with_the_next_step_and_its_hosts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1.0)
+    store, other = ObjectArtifactStore.local(tmp_path / "store"), Cluster(tmp_path)
+    told: list[Measurement] = []
+
+    def done(one: Measurement) -> None:
+        told.append(one)
+        if len(told) == 1:
+            other.kill("scheduler")
+
+    try:
+        other.have("a", "b")
+        with DaskBench(other.address) as bench, pytest.raises(ServerUnreachable) as caught:
+            bench.measure(ordered(store, seconds=0.5), store, done=done, go_on=nothing)
+        assert caught.value.hint == "start it again, then: tritonctl sweep resume"
+        assert len({one.order.place for one in told}) == len(told) < 12
+        waited(lambda: all(other.journal(name, "closes") for name in "ab"), "the hosts go on without a scheduler", 20)
     finally:
         other.close()
 
