@@ -252,6 +252,8 @@ def _parameters(trial: TrialView) -> str:
 
 def _candidates(sweep: PlanView | SweepView, tried: Sequence[TrialView]) -> str:
     listed = [trial for trial in tried if trial.parameters]
+    if sweep.plan.get("method") == "optuna" and len(tried) <= 1:
+        return f"asked for as it goes, up to {sweep.plan.get('candidates')} of {_count(_number(sweep.space.get('choices')), 'choice')}"
     said = f"{len(listed)} of {_count(_number(sweep.space.get('choices')), 'choice')}"
     if len(listed) < len(tried):
         said += f" and {_count(len(tried) - len(listed), 'base config')} besides"

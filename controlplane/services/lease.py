@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
+from controlplane.domain.sweeps import ACTIVE
 from controlplane.errors import LeaseLost
 from controlplane.services.ports import Clock
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
@@ -109,4 +110,6 @@ class SweepLease(_Kept):
         unit.sweeps.guard(self.sweep, self.token, lease_expires_at=expires_at)
 
     def _release(self, unit: UnitOfWork) -> None:
-        unit.sweeps.guard(self.sweep, self.token, lease_owner=None, lease_expires_at=None)
+        """Whoever ended the sweep has given the lease back already."""
+        if unit.sweeps.get(self.sweep).state in ACTIVE:
+            unit.sweeps.guard(self.sweep, self.token, lease_owner=None, lease_expires_at=None)
