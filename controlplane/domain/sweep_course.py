@@ -17,7 +17,7 @@ from controlplane.domain.sweep_plan import Costs, groups
 from controlplane.domain.sweep_racing import Look, Round, Rules, Standing, race
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step
 from controlplane.domain.sweep_spec import Method, spec_from_json
-from controlplane.domain.sweep_time import Budget, Stages, overhead_seconds, spent_seconds, stages_of
+from controlplane.domain.sweep_time import SPARE, Budget, Stages, overhead_seconds, spent_seconds, stages_of
 from controlplane.domain.sweeps import Sweep, Taken, Trial
 
 ASKED_AT_ONCE = 4
@@ -25,7 +25,6 @@ ASKED_AT_ONCE = 4
 COSTS = Costs()
 _ENDS = 0.95
 """Of the time: a bench has to be taken down as well, and there is something left for whoever has no answer yet."""
-_SPARE = 1.3
 _MOST_RESERVED = 0.4
 """Of the time, for finalists, and for their highest rate."""
 
@@ -69,7 +68,7 @@ class Terms:
 def terms_of(sweep: Sweep, sizes: Mapping[int, int], memory_bytes: int) -> Terms:
     search, asked, stages = spec_from_json(sweep.spec).search, asked_of(sweep), stages_of(sweep.plan)
     if asked.rate is not None:  # finalists have to show what the objectives name
-        need, blocks = _SPARE * asked.answers / asked.rate, stages.confirm.blocks
+        need, blocks = SPARE * asked.answers / asked.rate, stages.confirm.blocks
         seconds = max(stages.confirm.seconds, min(need, _MOST_RESERVED * search.seconds / blocks))
         stages = replace(stages, confirm=replace(stages.confirm, seconds=round(seconds, 3)))
     return Terms(

@@ -22,7 +22,7 @@ WITHIN = 0.05
 AGAIN = 5
 """Fresh blocks of a rate before it is recommended."""
 _FEWEST_AGAIN = 3
-_MOST_TURNS = 8
+_MOST_TURNS = 12
 _BACK = (1.05, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what held once need not hold each time, and whenever it does not."""
 _GRACE = 0.04
@@ -31,7 +31,7 @@ _LAST_BACK = 2.0
 """Where there is time for one more try alone: a rate that surely holds is worth more than a better one without proof."""
 BEGIN = 0.8
 """Of what is estimated: while a rate rises the queue has not grown yet, and the steady rate is 10 to 30 % lower."""
-_STRIDES = (1.15, 1.3, 1.7, 2.0)
+_STRIDES = (1.15, 1.5, 2.0, 3.0)
 _SPARE_TURNS = 2
 """For rates that do not hold when they are measured again."""
 
@@ -86,7 +86,7 @@ class _Bracket:
 
     def look(self, one: Measurement, objectives: Sequence[Objective]) -> None:
         if one.verdict is Verdict.NOT_MEASURED:
-            self.state = replace(self.state, failure=one.failure or "it could not be measured")
+            self.state = replace(self.state, failure=one.failure or "; ".join(one.reasons))
         elif held(one, objectives):
             self.state = replace(self.state, good=max(self.state.good, self.rate))
         else:

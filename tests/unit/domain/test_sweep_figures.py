@@ -1,0 +1,128 @@
+# What blocks of a sweep are asked for, and what is read from their measurements.
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from controlplane.domain.canonical import JsonObject
+from controlplane.domain.catalog import Objective
+from controlplane.domain.sweep_figures import Asked, asked, block_of, bound_of, look_of
+from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step, Verdict
+
+WHEN = datetime(2026, 11, 22, tzinfo=UTC)
+P99 = Objective("m", "fast", "latency_ms", "p99", "at_most", "10", "product", None)
+MANY = Objective("m", "many", "throughput", "", "at_least", "400", "product", None)
+LADDER: JsonObject = {"concurrency": "1,4", "process": "poisson", "rows": 1, "finds_rate": False}
+
+
+def load(**shape: str) -> JsonObject:
+    return {**shape, "process": "poisson", "rows": 1, "finds_rate": False}
+
+
+def measured(step: Step, place: int = 0, **more: object) -> Measurement:
+    order = BlockOrder(place, 0, "sha256:a", step, 1.0, 7)
+    plain = Measurement(1, 1, Stage.RACE, order, Verdict.VALID, (), WHEN, WHEN, seconds=1.0, completed=100)
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+def steps(which: Asked) -> list[str]:
+    return [step.label for step in which.steps]
+
+
+def test_the_highest_percentile_is_the_bound_that_a_rate_is_to_hold() -> None:
+    half = replace(P99, name="usual", qualifier="p50", bound="2")
+    tight = replace(P99, name="tight", bound="8")
+    assert bound_of([half, P99, tight]) == bound_of([tight])
+    assert bound_of([replace(P99, weight="1"), replace(P99, direction="at_least"), MANY]) is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "objectives", "first", "figures"),
+    [
+        ({"concurrency": "16", "finds_rate": True}, [P99], "find_rate", ["sustainable_rate"]),
+        ({"find_rate": "5:500", "finds_rate": True}, [P99], "find_rate 5:500", ["sustainable_rate"]),
+        ({"rate": "400", "finds_rate": True}, [P99, MANY], "rate 400", ["latency_ms p99"]),
+        ({"concurrency": "8", "finds_rate": False}, [], "concurrency 8", ["throughput"]),
+        ({"bursts": "400:2:8", "finds_rate": False}, [], "bursts 400:2:8", ["latency_ms p50", "latency_ms p99"]),
+    ],
+)
+def test_the_load_and_the_objectives_decide_what_is_compared(
+    kept: JsonObject, objectives: list[Objective], first: str, figures: list[str]
+) -> None:
+    which = asked({"process": "poisson", "rows": 1, **kept}, objectives, 0.05, 1.0)
+    assert (steps(which), [figure.name for figure in which.figures]) == ([first], figures)
+    assert all(figure.margin == 0.05 for figure in which.figures)
+
+
+def test_a_race_compares_by_the_highest_percentile_that_its_short_blocks_show() -> None:
+    names = {}
+    for seconds in (0.05, 0.25, 0.5, 2.0):
+        which = asked(load(rate="400"), [P99], 0.05, seconds)
+        names[seconds] = [figure.name for figure in which.race] + [one.qualifier for one in which.race_hard]
+    assert names == {
+        0.05: ["latency_ms p50", "p50"],
+        0.25: ["latency_ms p90", "p90"],
+        0.5: ["latency_ms p95", "p95"],
+        2.0: ["latency_ms p99", "p99"],
+    }
+
+
+def test_of_a_ladder_each_step_is_a_figure_and_objectives_have_their_own_places() -> None:
+    which = asked(LADDER, [P99, MANY], 0.05, 1.0)
+    rows = [
+        measured(which.steps[0], 0, figures={"throughput": 90.0, "latency_ms p99": 4.0}),
+        measured(which.steps[1], 1, figures={"throughput": 300.0, "latency_ms p99": 12.0}, completed=300),
+    ]
+    block = block_of(which, rows)
+    assert block is not None
+    assert block.figures == {
+        "throughput at concurrency 1": 90.0,
+        "throughput at concurrency 4": 300.0,
+        "latency_ms p99 at concurrency 1": 4.0,
+        "latency_ms p99 at concurrency 4": 12.0,
+        "latency_ms p99": 4.0,
+        "throughput": 300.0,
+    }
+    assert (block.seconds, block.answers) == (2.0, 100)
+
+
+def test_a_rate_that_was_kept_up_is_the_throughput_however_many_arrivals_were_drawn() -> None:
+    which = asked(load(rate="400"), [P99, MANY], 0.05, 2.0)
+    drawn: Mapping[str, float] = {"throughput": 391.5, "latency_ms p99": 5.0}
+    kept, lost = (
+        block_of(which, [measured(which.steps[0], figures=drawn, verdict=verdict)])
+        for verdict in (Verdict.VALID, Verdict.UNSTABLE)
+    )
+    assert kept is not None
+    assert lost is not None
+    assert (kept.figures["throughput"], lost.figures["throughput"]) == (400.0, 391.5)
+    assert [one.bound for one in which.hard if one.name == "many"] == ["396"]
+
+
+def test_candidates_that_could_not_be_measured_or_mostly_failed_are_told_with_why() -> None:
+    which = asked(LADDER, [], 0.05, 1.0)
+    step = which.steps[0]
+
+    def of(name: str, place: int, **more: object) -> Measurement:
+        one = measured(step, place, **more)
+        return replace(one, order=replace(one.order, candidate=name, turn=place))
+
+    look = look_of(
+        which,
+        [
+            of("gone", 0, verdict=Verdict.NOT_MEASURED, reasons=("no such backend",)),
+            of("broken", 0, verdict=Verdict.ERRORS, reasons=("every request failed",)),
+            of("broken", 1, figures={"throughput": 3.0}),
+            of("good", 0, figures={"throughput": 3.0}),
+            of("good", 1, verdict=Verdict.ERRORS),
+            of("good", 2, figures={"throughput": 4.0}, verdict=Verdict.CLIENT_LIMITED),
+        ],
+    )
+    assert look.failed == {
+        "gone": "no such backend",
+        "broken": "1 of 2 blocks had failing requests: every request failed",
+    }
+    assert [(block.candidate, block.turn) for block in look.blocks] == [("good", 0), ("good", 2)]

@@ -1,0 +1,128 @@
+# The search for the highest rate: it is bracketed, measured again, and gone back from where it does not hold.
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controlplane.domain.catalog import Objective
+from controlplane.domain.sweep_course import Rounds, Terms
+from controlplane.domain.sweep_figures import asked
+from controlplane.domain.sweep_plan import Stage as Planned
+from controlplane.domain.sweep_rates import Found, Sought, held, sought
+from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step, Verdict
+from controlplane.domain.sweep_spec import Method, Shape
+from controlplane.domain.sweep_time import Stages
+from controlplane.domain.sweeps import Taken
+
+WHEN = datetime(2026, 11, 22, tzinfo=UTC)
+P99 = Objective("m", "fast", "latency_ms", "p99", "at_most", "10", "product", None)
+ASKED = asked({"concurrency": "16", "process": "poisson", "rows": 1, "finds_rate": True}, [P99], 0.05, 1.0)
+STAGES = Stages(
+    (Planned("round 1", 2, 3, 1, 0.5, 2),),
+    Planned("finalists", 2, 3, 1, 1.0, 0),
+    Planned("highest rate", 2, 8, 1, 1.0, 0),
+)
+Server = Callable[[BlockOrder], Verdict | float]
+"""The p99 of a block, or how it ended otherwise."""
+
+
+def terms(seconds: int = 600) -> Terms:
+    return Terms(ASKED, STAGES, Method.RACING, 1, seconds, 2, {1: 0}, 1 << 40)
+
+
+def found(server: Server, starts: Mapping[str, float], seconds: int = 600) -> tuple[Sought, list[Measurement]]:
+    """To its end, round after round."""
+    taken: list[Taken] = []
+    now = WHEN
+    while True:
+        at = sought(Rounds(terms(seconds), taken, ()), starts)
+        if at.ahead is None:
+            return at, [one.measurement for one in taken]
+        assert at.ahead.candidates == tuple(starts)
+        for order in at.ahead.blocks:
+            began, now = now, now + timedelta(seconds=order.seconds + 0.2)
+            shown = server(order)
+            plain = Measurement(
+                1, at.ahead.number, Stage.RATE, order, Verdict.VALID, (), began, now, seconds=order.seconds
+            )
+            one = (
+                replace(plain, verdict=shown, reasons=("it is gone",))
+                if isinstance(shown, Verdict)
+                else replace(plain, completed=1000, figures={"latency_ms p99": shown})
+            )
+            taken.append(Taken(one, 1))
+
+
+def at_most(**rates: float) -> Server:
+    return lambda order: 8.0 if float(order.step.text) <= rates[order.candidate] else 50.0
+
+
+@pytest.mark.parametrize("start", [20.0, 250.0, 300.0, 1000.0, 9000.0])
+def test_the_highest_rate_is_found_from_wherever_the_search_begins(start: float) -> None:
+    at, rows = found(at_most(a=300), {"a": start})
+    one = at.found["a"]
+    assert one.confirmed
+    assert 0.8 * 300 <= one.good <= 300 < one.bad
+    assert len(one.again) == 5
+    assert {float(row.order.step.text) for row in one.again} == {one.good}
+    assert len(rows) <= 12 + 5
+
+
+def test_who_did_not_hold_what_another_holds_is_not_measured_again() -> None:
+    at, _ = found(at_most(a=300, b=200), {"a": 300, "b": 300})
+    assert at.found["a"].confirmed
+    assert not at.found["b"].confirmed
+    assert at.found["b"].bad <= at.found["a"].good
+    assert at.notes == ()
+
+
+def test_a_rate_that_only_held_once_is_gone_back_from() -> None:
+    """Every third block misses from 200 a second on."""
+    seen: list[int] = []
+
+    def now_and_then(order: BlockOrder) -> float:
+        seen.append(1)
+        return 50.0 if float(order.step.text) > 300 or (float(order.step.text) > 200 and len(seen) % 3 == 0) else 8.0
+
+    at, _ = found(now_and_then, {"a": 300})
+    assert at.found["a"].confirmed
+    assert at.found["a"].good <= 200 < at.found["a"].bad
+
+
+def test_blocks_are_as_long_as_a_percentile_needs() -> None:
+    _, rows = found(at_most(a=100), {"a": 100})
+    assert all(row.order.seconds * float(row.order.step.text) >= 459 * 1.25 for row in rows)
+    assert {row.order.step.shape for row in rows} == {Shape.RATE}
+
+
+def test_a_candidate_that_goes_away_is_out_and_the_other_goes_on() -> None:
+    good = at_most(a=300, b=280)
+    at, _ = found(lambda order: Verdict.NOT_MEASURED if order.candidate == "a" else good(order), {"a": 300, "b": 300})
+    assert at.found["a"].failure == "it is gone"
+    assert at.found["b"].confirmed
+
+
+def test_where_the_time_is_too_short_nothing_is_confirmed_and_it_is_said() -> None:
+    at, rows = found(at_most(a=300), {"a": 300}, seconds=4)
+    assert not at.found["a"].confirmed
+    assert "more search.seconds" in at.notes[0]
+    assert len(rows) <= 4
+
+
+def test_only_what_shows_every_hard_latency_holds() -> None:
+    order = BlockOrder(0, 0, "a", Step(Shape.RATE, "1"), 1.0, 1)
+    fine = Measurement(1, 1, Stage.RATE, order, Verdict.VALID, (), WHEN, WHEN, figures={"latency_ms p99": 9.9})
+    assert held(fine, [P99])
+    assert not held(replace(fine, figures={"latency_ms p50": 1.0}), [P99])
+    assert not held(replace(fine, verdict=Verdict.ERRORS), [P99])
+    assert not held(fine, [P99, replace(P99, qualifier="p50", bound="1")])
+    assert held(fine, [P99, replace(P99, qualifier="p50", bound="1", weight="2")])
+
+
+def test_an_unconfirmed_rate_has_no_latencies() -> None:
+    assert Found(100, 110).figures([P99]).keys() == {"sustainable_rate", "throughput"}
+    assert Found().interval.high == math.inf
