@@ -59,6 +59,24 @@ def test_an_interrupted_apply_goes_on_and_says_how_to_watch_it(api: Api, tmp_pat
     assert author.changes.get(1).summary.state == "applying"
 
 
+def test_an_interrupted_sweep_goes_on_and_says_how_to_watch_or_end_it(api: Api, tmp_path: Path, model: str) -> None:
+    home = tmp_path / "client"
+    contexts.put(home / "context.toml", "author", Context(api.url, api.tokens["author"]), use=True)
+    author = api.as_("author")
+    file = author.uploads.upload(Path(model), "model.onnx")
+    author.catalog.register("double", NewVersion(files=(file,)))
+    terminal, stderr = pty.openpty()
+    running = tritonctl(home, "sweep", "run", "double", stderr=stderr)
+    os.close(stderr)
+    assert "sweep 1  [----" in read(terminal, until="waits for a worker")
+    running.send_signal(signal.SIGINT)
+    said = read(terminal)
+    os.close(terminal)
+    assert "sweep 1 goes on without us; next: tritonctl sweep watch 1, or tritonctl sweep cancel 1" in said
+    assert running.wait(timeout=30) == 130
+    assert author.sweeps.get(1).state == "queued"
+
+
 def test_an_interrupted_request_without_an_answer_says_that_it_is_not_known(tmp_path: Path) -> None:
     home = tmp_path / "client"
     with socket.create_server(("127.0.0.1", 0)) as silent:
