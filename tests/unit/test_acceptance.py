@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-ROW = re.compile(r"^\| (L?\d+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
-FIRST_LINE = re.compile(r"(?<!load )acceptance (\d+)(?: and (\d+))?", re.IGNORECASE)
+ROW = re.compile(r"^\| ([LS]?\d+) \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
+FIRST_LINE = re.compile(r"(?<!load )(?<!sweep )acceptance (\d+)(?: and (\d+))?", re.IGNORECASE)
 """What the first release has to show: the first line of a file says it."""
-ANYWHERE = re.compile(r"load[ _]acceptance[ _](\d+)(?: and (\d+))?", re.IGNORECASE)
-"""What the load generator has to show: a test's name says it, or the first line."""
+ANYWHERE = re.compile(r"(load|sweep)[ _]acceptance[ _](\d+)(?: and (\d+))?", re.IGNORECASE)
+"""What the load generator and the sweeps have to show: a test's name says it, or any line."""
 
 
 def table() -> dict[str, list[str]]:
@@ -34,11 +34,16 @@ def named(path: Path) -> set[str]:
     text = path.read_text()
     first = FIRST_LINE.findall(text.partition("\n")[0])
     found = {number for numbers in first for number in numbers if number}
-    return found | {f"L{number}" for numbers in ANYWHERE.findall(text) for number in numbers if number}
+    rest = ANYWHERE.findall(text)
+    return found | {f"{what[0].upper()}{number}" for what, *numbers in rest for number in numbers if number}
 
 
 def test_every_number_has_something_that_shows_it() -> None:
-    assert list(table()) == [*(str(n) for n in range(1, 12)), *(f"L{n}" for n in range(1, 9))]
+    assert list(table()) == [
+        *(str(n) for n in range(1, 12)),
+        *(f"L{n}" for n in range(1, 9)),
+        *(f"S{n}" for n in range(1, 10)),
+    ]
     assert all(table().values())
 
 
@@ -49,7 +54,7 @@ def test_what_shows_it_exists_and_says_so(number: str, name: str) -> None:
         assert path.is_file()
         return
     assert number in named(path)
-    assert "def test_" in path.read_text() or "def main()" in path.read_text()
+    assert "def test_" in path.read_text() or "def main(" in path.read_text()
 
 
 def test_every_file_that_names_a_number_stands_beside_it() -> None:
