@@ -1,9 +1,11 @@
 # The candidates of a sweep: each choice as a config with its digest, equal ones merged, impossible ones explained.
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, combinations
 from typing import TypeVar
 
 from controlplane.domain.canonical import Json, JsonObject, digest, digest_bytes
@@ -19,6 +21,8 @@ MOST_LISTED = 1000
 """Choices that are all looked at; of a larger space as many are drawn as are asked for."""
 _DRAWS = 4
 """Draws for each candidate that is asked for: some are equal, some are invalid."""
+_SPREAD = 128
+"""More are in an order that the seed alone decides: by then every pair of values has come."""
 _POINTLESS = {
     "accelerator.no_gpu", "batching.delay_for_nothing", "batching.without_batch", "instances.count", "priority.without_levels",
     "queue.no_timeout", "queue.timeout_in_delay",
@@ -53,7 +57,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """`tried` are at most as many as asked for: the base configs first, then in an order that the seed decides. `choices` is
+    """`tried` are at most as many as asked for: the base configs first, then spread over the space. `choices` is
     the size of the space; `merged` of those that were looked at had a config that another one has; `left_out` were valid and are not
     tried. `drawn`: the space is too large to be looked at whole."""
 
@@ -86,12 +90,8 @@ def candidates(
             refusals[own] = one
         else:
             found[own] = one
-    order = sorted(
-        found.values(),
-        key=lambda one: (not one.base, one.base and one.version, digest_bytes(f"{seed}:{one.digest}".encode())),
-    )
-    left_out = max(0, len(order) - most)
-    return Candidates(tuple(order[:most]), tuple(refusals.values()), choices, merged, left_out, drawn)
+    tried = _spread(found.values(), seed, most)
+    return Candidates(tried, tuple(refusals.values()), choices, merged, len(found) - len(tried), drawn)
 
 
 def candidate(
@@ -125,6 +125,28 @@ def _adopt(one: Candidate | Refusal, found: dict[str, Candidate]) -> bool:
         return False
     found[one.digest] = replace(known, parameters=one.parameters)
     return True
+
+
+def _spread(found: Iterable[Candidate], seed: int, most: int) -> tuple[Candidate, ...]:
+    """The base configs, then each time the one whose values, and pairs of values, were seen least so far; among equals the seed
+    decides. So however few there is time for, they are of everywhere in the space."""
+    left = sorted(found, key=lambda one: digest_bytes(f"{seed}:{one.digest}".encode()))
+    chosen = sorted((one for one in left if one.base), key=lambda one: one.version)[:most]
+    left = [one for one in left if not one.base]
+    parts = {one.digest: _parts(one) for one in (*chosen, *left)}
+    seen = Counter(part for one in chosen for part in parts[one.digest])
+    while left and len(chosen) < min(most, _SPREAD):
+        best = min(left, key=lambda one: sum(seen[part] for part in parts[one.digest]) / len(parts[one.digest]))
+        left.remove(best)
+        chosen.append(best)
+        seen.update(parts[best.digest])
+    return tuple((*chosen, *left)[:most])
+
+
+def _parts(one: Candidate) -> list[str]:
+    """Its values by dimension, the version's too, and every two of them."""
+    values = [json.dumps(["version", one.version]), *(json.dumps([name, value]) for name, value in one.parameters)]
+    return [*values, *(f"{a} {b}" for a, b in combinations(values, 2))]
 
 
 def _all(space: Space, subject: Subject, editor: ConfigEditor) -> Iterator[tuple[int, Made]]:
