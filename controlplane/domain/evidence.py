@@ -20,6 +20,9 @@ from controlplane.domain.fingerprints import Fingerprint, differences, same_clas
 from controlplane.domain.sweep_search import Finding, Met, words
 from controlplane.domain.times import format_instant, parse_instant
 
+_AHEAD = timedelta(minutes=10)
+"""So far a bench's clock may be ahead of ours."""
+
 
 class EvidenceOutcome(StrEnum):
     PASSED = "passed"
@@ -31,7 +34,7 @@ class EvidenceOutcome(StrEnum):
 class Evidence:
     """One trial as it stood when it was attached. `config` is the digest of the config without version policy, `objectives` that of
     the model's objectives, `rows` the sweep's evidence digest. `fingerprint` is None where the trial was measured in more than
-    one class of environment. `figures` and `findings` are what was measured of it, and what that is to each hard objective."""
+    one class of environment, or in one that is not known. `measured_at` is the end of its first block. `figures` and `findings` are what was measured of it, and what that is to each hard objective."""
 
     sweep: int
     trial: int
@@ -172,6 +175,10 @@ def _other(evidence: Evidence, desired: RevisionContent, at: EvidenceNow) -> lis
 
 def _old(evidence: Evidence, clause: EvidenceClause, at: EvidenceNow) -> list[str]:
     age = at.now - evidence.measured_at
+    if age < -_AHEAD:  # would stay young for as long as somebody's clock is wrong
+        return [
+            f"it was measured at {format_instant(evidence.measured_at)}, which is yet to come: see the bench's clock"
+        ]
     if age <= timedelta(days=clause.max_age_days):
         return []
     days = age / timedelta(days=1)
@@ -188,7 +195,7 @@ def _unmeasured(evidence: Evidence, desired: RevisionContent, *, warm: bool) -> 
 def _machines(evidence: Evidence, at: EvidenceNow, failed: list[str], doubts: list[str]) -> None:
     how = "the policy may accept that: fingerprint=any or inconclusive=accept"
     if evidence.fingerprint is None:
-        doubts.append(f"it was measured in environments of more than one class ({how})")
+        doubts.append(f"it was measured in environments of more than one class, or not known ({how})")
         return
     for name, seen in sorted(at.servers.items()):
         if seen is None:

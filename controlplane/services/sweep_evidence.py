@@ -21,6 +21,7 @@ from controlplane.services.changes import ChangeService
 from controlplane.services.evidence import rows_digest
 from controlplane.services.planning import Proposal
 from controlplane.services.sweep_drafts import objectives_of
+from controlplane.services.sweep_replay import is_replay
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
 _LONGEST = 1900
@@ -47,7 +48,7 @@ class SweepEvidence:
         expected_effect: str = "",
     ) -> ChangeView:
         """Of the chosen trial, or another one. What is not said in words is said by the answer. Raises Conflict for a sweep that is
-        not finished, and for a trial of which nothing was measured."""
+        not finished or replays another one, and for a trial that nothing is known of."""
         self._access.require(principal, Permission.SWEEP_READ)
         with self._storage.read() as unit:
             found = _finished(unit.sweeps.get(sweep))
@@ -76,6 +77,11 @@ def _finished(sweep: Sweep) -> Sweep:
             f"sweep {sweep.id} is {sweep.state.value}: there is no answer to propose",
             hint=f"tritonctl sweep watch {sweep.id}",
         )
+    if is_replay(sweep):  # its load, objectives and requests are what a file said, whoever wrote it
+        raise Conflict(
+            f"sweep {sweep.id} is a replay: it says what agrees, and is no evidence of what to deploy",
+            hint=f"measure here: tritonctl sweep run {sweep.model}",
+        )
     return sweep
 
 
@@ -91,8 +97,9 @@ def _chosen(sweep: Sweep) -> int:
 
 def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measurement]) -> Evidence:
     measured = [row for row in rows if row.verdict is not Verdict.NOT_MEASURED]
-    if trial.config is None or not measured:
-        why = "; ".join(trial.refused) or trial.failure or "no block of it was measured"
+    figures = figures_of_answer(sweep).get(trial.name) or figures_seen(asked_of(sweep), rows).get(trial.candidate, {})
+    if trial.config is None or trial.failure or not figures:
+        why = "; ".join(trial.refused) or trial.failure or "no block of it shows anything"
         raise Conflict(f"trial {trial.name} cannot be proposed: {why}", hint=f"tritonctl sweep show {sweep.id}")
     digest = rows_digest(unit, sweep.id)
     if digest is None or digest != sweep.evidence:
@@ -101,7 +108,6 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
             hint=f"measure again: tritonctl sweep run {sweep.model}",
         )
     seen = unit.sweeps.fingerprints(row.fingerprint for row in measured)
-    figures = figures_of_answer(sweep).get(trial.name) or figures_seen(asked_of(sweep), rows).get(trial.candidate, {})
     return Evidence(
         sweep=sweep.id,
         trial=trial.number,
@@ -111,19 +117,20 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
         config=trial.config_digest,
         objectives=objectives_digest(objectives_of(sweep)),
         rows=digest,
-        fingerprint=_one_class([seen[row.fingerprint] for row in measured if row.fingerprint in seen]),
-        measured_at=max(row.finished_at for row in measured),
+        fingerprint=_one_class([seen.get(row.fingerprint) for row in measured]),
+        measured_at=min(row.finished_at for row in measured),  # a sweep that was resumed a year later is a year old
         figures=figures,
         findings=_findings(sweep, trial),
     )
 
 
-def _one_class(fingerprints: Sequence[Fingerprint]) -> Fingerprint | None:
-    """The last, where all are of its class."""
-    if not fingerprints:
+def _one_class(fingerprints: Sequence[Fingerprint | None]) -> Fingerprint | None:
+    """The last, where all are known and of its class."""
+    known = [one for one in fingerprints if one is not None]
+    if not known or len(known) < len(fingerprints):
         return None
-    last = fingerprints[-1]
-    return last if all(one == last or same_class(one, last) for one in set(fingerprints)) else None
+    last = known[-1]
+    return last if all(one == last or same_class(one, last) for one in set(known)) else None
 
 
 def _findings(sweep: Sweep, trial: Trial) -> tuple[Finding, ...]:

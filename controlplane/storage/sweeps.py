@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from controlplane.domain.canonical import JsonObject
+from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.fingerprints import Fingerprint
 from controlplane.domain.sweep_rounds import Measurement
 from controlplane.domain.sweeps import ACTIVE, Sweep, SweepState, Taken, Trial, check_transition
@@ -145,6 +145,8 @@ class SweepStore:
         TransitionIllegal, or Conflict when another transaction moved it."""
         before = self.get(sweep)
         check_transition(sweep, before.state, new)
+        if "message" in values:
+            values["message"] = _kept(str(values["message"]))
         if new is not SweepState.RUNNING:
             values = {
                 **values,
@@ -224,9 +226,9 @@ class SweepStore:
     def set_failure(self, sweep: int, candidate: str, failure: str, log: str = "") -> None:
         """What is known already stays."""
         statement = update(TrialRow).where(TrialRow.sweep_id == sweep, TrialRow.candidate == candidate)
-        self._changed(statement.where(TrialRow.failure == "").values(failure=failure))
+        self._changed(statement.where(TrialRow.failure == "").values(failure=_kept(failure)))
         if log:
-            self._changed(statement.where(TrialRow.log == "").values(log=log))
+            self._changed(statement.where(TrialRow.log == "").values(log=_kept(log)))
 
     def set_fates(self, sweep: int, number: int, fates: Sequence[JsonObject]) -> None:
         statement = update(TrialRow).where(TrialRow.sweep_id == sweep, TrialRow.number == number)
@@ -267,14 +269,19 @@ class SweepStore:
         self._session.execute(dialect.insert(FingerprintRow).values(values).on_conflict_do_nothing())
 
     def fingerprints(self, digests: Iterable[str]) -> dict[str, Fingerprint]:
-        """Those that are kept."""
+        """Those that are kept, and are what their digest says."""
         rows = self._session.scalars(select(FingerprintRow).where(FingerprintRow.digest.in_(set(digests))))
-        return {row.digest: Fingerprint.from_json(row.content) for row in rows}
+        return {row.digest: Fingerprint.from_json(row.content) for row in rows if digest(row.content) == row.digest}
 
     def _changed(self, statement: Executable) -> bool:
         options = {"synchronize_session": False}
         result = cast("CursorResult[object]", self._session.execute(statement, execution_options=options))
         return bool(result.rowcount == 1)
+
+
+def _kept(text: str) -> str:
+    """What a server or a model wrote may have bytes in it that PostgreSQL takes in no text."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _sweep(row: SweepRow) -> Sweep:
