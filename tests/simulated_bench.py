@@ -154,7 +154,7 @@ class SimulatedBench:
 def _shown(order: RoundOrder, block: BlockOrder, most: float) -> tuple[float, dict[str, float]]:
     """At which rate it answered, and what a block shows: p99 is 10 ms at the most that it does, and grows beyond any bound above."""
     if block.step.shape is Shape.FIND_RATE:
-        return most / 2, {"sustainable_rate": most * 1.15}
+        return most * 0.8, {"sustainable_rate": most * 1.15}
     if block.step.shape is Shape.RATE:
         asked = float(block.step.text)
         share = asked / most

@@ -115,6 +115,8 @@ class Raced:
     seen: Turns = field(default_factory=dict)
     """What candidates are asked for by: blocks by round and turn."""
     notes: tuple[str, ...] = ()
+    reserve: float = 0.0
+    """Seconds of what is left that are for the highest rate."""
 
 
 Known = dict[tuple[object, ...], Standing]
@@ -215,7 +217,7 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
             return Raced(standing, tuple(looks), budget, notes=(why,))
         look, missing = _look(rounds, ahead, seconds)
         if missing is not None:
-            return Raced(standing, tuple(looks), budget, missing)
+            return Raced(standing, tuple(looks), budget, missing, reserve=_reserved(terms, budget, looks))
         looks.append(look)
         standing = rounds.standing(rules, names, looks)
     return Raced(standing, tuple(looks), rounds.budget())

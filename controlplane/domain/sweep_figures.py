@@ -19,6 +19,8 @@ from controlplane.domain.sweep_values import plain
 RATE = "sustainable_rate"
 THROUGHPUT = "throughput"
 LATENCY = "latency_ms"
+OVERTIME = "the time of the search was over"
+"""The reason of blocks that nobody's fault it is that they were not measured."""
 _PERCENTS = (50.0, 90.0, 95.0, 99.0)
 _DRAW = Decimal("0.99")
 """Of a rate that is to be sustained: how many arrivals there are in a block is drawn, and this much less is no miss."""
@@ -28,6 +30,9 @@ never faster: leaving it out would lose the fastest."""
 _RAMP = 0.05
 """How far a rising rate passes a bound late, and an end of it where the bound was not passed at all, are the same each time: ratios of such
 blocks agree better than they are true."""
+_BEYOND = 3.0
+"""A rate that rises evenly from nothing is answered at half of where it ends: who is said to hold more than three times what it answered
+was begun with beyond anything that it can do."""
 _ANSWERS = 60.0
 """Of a short block, where nothing says how many it brings."""
 _SPARE = 1.2
@@ -173,7 +178,8 @@ def shown_by(one: Measurement) -> dict[str, float]:
     """A rate that was kept up is the throughput: how many arrivals it drew says nothing of the candidate."""
     found = dict(one.figures)
     if one.order.step.shape is Shape.FIND_RATE:
-        return {RATE: found[RATE]} if RATE in found else {}
+        answered = one.completed / one.seconds if one.seconds > 0 else 0.0
+        return {RATE: min(found[RATE], _BEYOND * answered)} if RATE in found and answered > 0 else {}
     if one.order.step.shape is Shape.RATE and one.verdict is Verdict.VALID:
         found[THROUGHPUT] = float(one.order.step.text)
     return found
@@ -189,7 +195,7 @@ def latency(percent: float) -> str:
 
 def _failure(own: Sequence[Measurement]) -> str:
     """Empty where it can be measured on."""
-    gone = next((one for one in own if one.verdict is Verdict.NOT_MEASURED), None)
+    gone = next((one for one in own if one.verdict is Verdict.NOT_MEASURED and one.reasons != (OVERTIME,)), None)
     if gone is not None:
         return gone.failure or "; ".join(gone.reasons) or "it could not be measured"
     errors = [one for one in own if one.verdict is Verdict.ERRORS]

@@ -13,7 +13,7 @@ from clients.load.statistics import Interval
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_course import Ahead, Rounds
-from controlplane.domain.sweep_figures import LATENCY, RATE, THROUGHPUT
+from controlplane.domain.sweep_figures import LATENCY, OVERTIME, RATE, THROUGHPUT
 from controlplane.domain.sweep_rounds import Measurement, Stage, Step, Verdict
 from controlplane.domain.sweep_search import figure_name
 from controlplane.domain.sweep_spec import Shape
@@ -132,6 +132,8 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
         if missing is not None:
             return Sought({name: one.state for name, one in brackets.items()}, missing)
         for one in rows:
+            if one.reasons == (OVERTIME,):
+                continue
             bracket = brackets[one.order.candidate]
             bracket.rate = float(one.order.step.text)
             bracket.look(one, terms.asked.objectives)
@@ -162,6 +164,8 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
         for one in rows:
             name = one.order.candidate
             known = found[name]
+            if one.reasons == (OVERTIME,):
+                continue
             if one.verdict is Verdict.NOT_MEASURED:
                 found[name] = replace(known, failure=one.failure or "; ".join(one.reasons))
             elif held(one, terms.asked.objectives):

@@ -19,6 +19,11 @@ from controlplane.services.ports import ConfigCodec
 from controlplane.services.sweep_drafts import Material
 from controlplane.services.sweep_optuna import Asked, next_candidates, reference
 
+_LEAST = 0.75
+"""Of the time, for the first round: everything is loaded in it."""
+_SETTLING_SECONDS = 15.0
+_NEAR = 1.25
+"""Of what was answered while the rate rose: who is said to hold much more was begun with beyond what it can do."""
 _STAGES = {
     Stage.RACE: "race",
     Stage.CONFIRM: "finalists are measured again",
@@ -58,6 +63,17 @@ class Next:
 
     def conclusion(self) -> Conclusion:
         return concluded(self.terms, self.trials, self.measurements, self.raced, self.sought)
+
+    @property
+    def seconds(self) -> float:
+        """How long the round ahead may take before its blocks are given up: what comes after it needs its time too."""
+        ahead, left = self.ahead, self.raced.budget.left
+        if ahead is None:
+            return 0.0
+        least = 2 * sum(block.seconds for block in ahead.blocks) + _SETTLING_SECONDS
+        if ahead.number == 1:
+            least = max(least, _LEAST * left)
+        return max(left - self.raced.reserve, least)
 
     def progress(self, done: int, seconds: float = 0.0) -> JsonObject:
         """With `done` blocks measured, for `seconds` since the round ahead began."""
@@ -165,7 +181,8 @@ def _starts(terms: Terms, found: Raced, measurements: Sequence[Measurement]) -> 
         figures = seen.get(name, {})
         shown = figures.get(RATE) or figures.get(THROUGHPUT)
         own = [one.completed / one.seconds for one in measurements if one.order.candidate == name and one.seconds > 0]
-        start = shown.value if shown is not None else max(own, default=0.0)
+        answered = max(own, default=0.0)
+        start = answered if shown is None else min(shown.value, _NEAR * answered) if terms.asked.ramps else shown.value
         if start > 0:
             starts[name] = start
     return starts

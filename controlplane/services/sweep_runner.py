@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
@@ -13,7 +13,8 @@ from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
 from controlplane.domain.sweep_candidates import Candidate, Refusal
 from controlplane.domain.sweep_course import Known
-from controlplane.domain.sweep_rounds import Measurement, RoundResult, Verdict
+from controlplane.domain.sweep_figures import OVERTIME
+from controlplane.domain.sweep_rounds import Measurement, RoundOrder, RoundResult, Verdict
 from controlplane.domain.sweeps import Sweep, SweepState, evidence_digest
 from controlplane.errors import ControlPlaneError, LeaseLost, RuntimeUnavailable
 from controlplane.services.lease import SweepLease
@@ -34,6 +35,10 @@ _LONGEST_MESSAGE = 2000
 _DIED, _MOST_DEATHS = "died", 3
 
 
+class _Overtime(Exception):
+    """The round takes longer than the search has time."""
+
+
 class SweepRunner:
     """A companion of the worker: one sweep at a time, and no block of it beside another measurement of this process. Everything is
     decided by rows, so a sweep whose worker died goes on with the next one's; each write is guarded by the lease."""
@@ -50,6 +55,7 @@ class SweepRunner:
         lease_seconds: float,
         turns: Turns,
         poll_seconds: float = 0.5,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._storage = storage
         self._clock = clock
@@ -60,6 +66,7 @@ class SweepRunner:
         self._lease_seconds = lease_seconds
         self._turns = turns
         self._poll_seconds = poll_seconds
+        self._monotonic = monotonic
 
     def run(self, stop: threading.Event) -> None:
         """Beside a worker's loop. When it is to stop, the sweep stays running, for the next worker."""
@@ -170,27 +177,53 @@ class SweepRunner:
     # measure
 
     def _measure(self, lease: SweepLease, now: Next, what: Material, bench: Bench, stop: threading.Event) -> None:
-        order, began, done = order_of(now, what), time.monotonic(), 0
+        order, began, told = order_of(now, what), self._monotonic(), set[int]()
 
         def keep(measurement: Measurement) -> None:
             """The moment a block ends: from here on nobody measures it again."""
-            nonlocal done
-            done += 1
-            progress = now.progress(len(now.measurements) + done, time.monotonic() - began)
+            told.add(measurement.order.place)
+            progress = now.progress(len(now.measurements) + len(told), self._monotonic() - began)
             self._save(lease, measurement, progress)
             if self._turns.wanted:
                 turn.close()
                 turn.enter_context(self._turn(look))
 
-        look = self._watch(lease, stop)
-        with ExitStack() as turn:
-            turn.enter_context(self._turn(look))
-            result = bench.measure(order, self._artifacts, done=keep, go_on=look)
-        if not done:
+        watch = self._watch(lease, stop)
+
+        def look() -> None:
+            watch()
+            if self._monotonic() - began > now.seconds:
+                raise _Overtime
+
+        try:
+            with ExitStack() as turn:
+                turn.enter_context(self._turn(look))
+                result = bench.measure(order, self._artifacts, done=keep, go_on=look)
+        except _Overtime:
+            self._give_up(lease, now, order, told)
+            return
+        if not told:
             raise RuntimeUnavailable(
                 f"the bench measured nothing of round {order.number}", hint=f"tritonctl sweep resume {lease.sweep}"
             )
         self._after(lease, result)
+
+    def _give_up(self, lease: SweepLease, now: Next, order: RoundOrder, told: Container[int]) -> None:
+        """A round that takes far too long, loading or starting its server again and again, is not waited for: each block that is
+        missing is a row that says so, and blames nobody."""
+        _log.warning("a round was given up", extra={"sweep": lease.sweep, "round": order.number})
+        at = self._clock.now()
+        missing = [
+            Measurement(order.sweep, order.number, order.stage, block, Verdict.NOT_MEASURED, (OVERTIME,), at, at)
+            for block in order.blocks
+            if block.place not in told
+        ]
+        with self._storage.write() as unit:
+            unit.sweeps.guard(
+                lease.sweep, lease.token, progress=now.progress(len(now.measurements) + len(order.blocks))
+            )
+            for measurement in missing:
+                unit.sweeps.take(measurement, lease.token)
 
     @contextmanager
     def _turn(self, look: Callable[[], None]) -> Iterator[None]:

@@ -9,6 +9,7 @@ import pytest
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_answer import interval_of
+from controlplane.domain.sweep_figures import OVERTIME
 from controlplane.domain.sweep_rounds import Measurement, Stage
 from controlplane.domain.sweeps import Sweep, SweepState, Trial, evidence_digest
 from controlplane.errors import ServerUnreachable
@@ -260,6 +261,26 @@ def test_the_time_budget_is_kept_though_nothing_is_dropped(house: SweepHouse, ru
     assert (bench.time.now() - found.began_at).total_seconds() <= 180
     assert any(one.fates and "the time suffices for" in str(one.fates) for one in trials(house, sweep))
     assert {one.stage for one in rows(house, sweep)} == set(Stage) - {Stage.COMPARE}
+
+
+def test_a_round_that_takes_far_too_long_is_given_up_and_the_best_seen_gets_its_rate(
+    house: SweepHouse, runner: Run
+) -> None:
+    """As where a server is started again and again, and loads all candidates each time."""
+    sweep, bench = house.start(), SimulatedBench()
+    bench.between = lambda _: bench.time.spend(12 if 4 < bench.measured < 14 else 0)
+    slow = runner(bench)
+    slow._monotonic = lambda: bench.time.now().timestamp()
+    slow.once()
+    found = house.get(sweep)
+    assert found.state is SweepState.FINISHED
+    given_up = [one for one in rows(house, sweep) if one.reasons == (OVERTIME,)]
+    assert 1 < len(given_up) < 14
+    assert not any(one.failure for one in trials(house, sweep))
+    assert found.began_at is not None
+    assert (bench.time.now() - found.began_at).total_seconds() <= 185
+    assert found.answer is not None
+    assert found.answer["highest_rate"] is not None
 
 
 def test_a_latency_gate_gets_its_turn_between_two_blocks(house: SweepHouse, runner: Run) -> None:
