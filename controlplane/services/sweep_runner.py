@@ -14,9 +14,9 @@ from controlplane.domain.canonical import Json
 from controlplane.domain.sweep_candidates import Candidate, Refusal
 from controlplane.domain.sweep_course import Known
 from controlplane.domain.sweep_figures import OVERTIME
-from controlplane.domain.sweep_rounds import Measurement, RoundOrder, RoundResult, Verdict
+from controlplane.domain.sweep_rounds import Measurement, RoundOrder, RoundResult, Stage, Verdict
 from controlplane.domain.sweeps import Sweep, SweepState, evidence_digest
-from controlplane.errors import ControlPlaneError, LeaseLost, RuntimeUnavailable
+from controlplane.errors import ControlPlaneError, InvalidInput, LeaseLost, RuntimeUnavailable
 from controlplane.services.lease import SweepLease
 from controlplane.services.ports import ArtifactStore, Bench, BenchOpener, Clock, ConfigCodec
 from controlplane.services.sweep_drafts import Material, material, trial_of
@@ -110,6 +110,9 @@ class SweepRunner:
                 if now.asks:
                     exhausted = not self._ask(lease, now, what)
                 elif now.ahead is None:
+                    if not self._knows_fingerprints(now):
+                        bench = bench or held.enter_context(self._open_bench(now.sweep))
+                        self._take_fingerprint(lease, now, bench)
                     self._finish(lease, now)
                     return
                 else:
@@ -259,6 +262,21 @@ class SweepRunner:
                 unit.sweeps.keep_fingerprint(fingerprint)
             for one in result.failed:
                 unit.sweeps.set_failure(lease.sweep, one.candidate, one.reason, one.log)
+
+    def _knows_fingerprints(self, now: Next) -> bool:
+        """Of all that was measured: a worker that was killed at the very end of a round kept its blocks alone."""
+        digests = {one.fingerprint for one in now.measurements if one.fingerprint}
+        with self._storage.read() as unit:
+            return digests <= unit.sweeps.fingerprints(digests).keys()
+
+    def _take_fingerprint(self, lease: SweepLease, now: Next, bench: Bench) -> None:
+        """By a round without blocks. The same bench has the same one; where it is another, the answer stands without."""
+        number = max(one.round for one in now.measurements) + 1
+        nothing = RoundOrder(lease.sweep, number, Stage.CONFIRM, models=(), requests={}, blocks=())
+        try:
+            self._after(lease, bench.measure(nothing, self._artifacts, done=lambda _: None, go_on=lambda: None))
+        except InvalidInput:
+            _log.warning("a fingerprint is not known", extra={"sweep": lease.sweep})
 
     def _watch(self, lease: SweepLease, stop: threading.Event) -> Callable[[], None]:
         """Raises LeaseLost when the worker is to stop, and, looking now and then, when the sweep was cancelled or taken over."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -128,6 +129,24 @@ def test_a_sweep_that_is_killed_at_every_block_loses_none_and_counts_none_twice(
     assert [str(one["chosen"]).partition(".")[2] for one in ends if one] == ["2", "2"]
     first, second = (one["highest_rate"] for one in ends if one)
     assert first == second
+
+
+def test_a_kill_after_the_very_last_block_loses_no_fingerprint(house: SweepHouse, runner: Run) -> None:
+    spec: JsonObject = {"load": {"concurrency": 4}, "space": {"instances": [1, 2]}, "search": {"seconds": 60}}
+    first = house.start(**spec)
+    whole = SimulatedBench()
+    runner(whole).once()
+    sweep = house.start(**spec)
+    with house.storage.write() as unit:
+        unit.session.connection().exec_driver_sql("DELETE FROM fingerprints")
+    # as if it had been killed after each block: no round ever came to its end
+    for measurement in rows(house, first):
+        with house.storage.write() as unit:
+            unit.sweeps.take(replace(measurement, sweep=sweep.id), 1)
+    assert runner(whole).once()
+    assert house.get(sweep).state is SweepState.FINISHED
+    with house.storage.read() as unit:
+        assert unit.sweeps.fingerprints([FINGERPRINT.digest]) == {FINGERPRINT.digest: FINGERPRINT}
 
 
 def test_a_sweep_that_was_cancelled_in_the_middle_goes_on_where_it_was(house: SweepHouse, runner: Run) -> None:
