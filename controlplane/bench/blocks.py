@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clients.inference import InferenceClient, InferenceError
 from clients.load import histogram
+from clients.load.errors import LoadInputError
 from clients.load.grpc_status import CANCELLED
 from clients.load.ladders import bounds, loads
 from clients.load.measure import Limits, Load, Target, measure
@@ -39,6 +40,7 @@ _TO_BLAME = 1.1
 _TIMEOUT_SECONDS = 30.0
 _BEHIND_SECONDS = 2.0
 _LOST_SECONDS = 0.1
+_MOST_TRACE_BYTES = 64 << 20
 _LOST_REPORTS = 2
 """A quarter of a second each: a single stall of the machine does not end a block."""
 _SHARED = ("succeeded", "failed", "inferences", "executions", "total_ns", "queue_ns", "input_ns", "infer_ns", "output_ns",
@@ -165,22 +167,47 @@ def _load(step: Step, seconds: float, around: float) -> tuple[Load, tuple[float,
         shape.value: step.text if shape is step.shape else None
         for shape in (Shape.CONCURRENCY, Shape.RATE, Shape.BURSTS, Shape.RAMP, Shape.CURVE)
     }
-    file = Path(step.text) if step.shape is Shape.TRACE else None
-    found = loads(
-        concurrency=text["concurrency"],
-        rate=text["rate"],
-        bursts=text["bursts"],
-        ramp=text["ramp"],
-        curve=text["curve"],
-        trace_file=file,
-        process=process,
-    )
+    file = _trace_file(step.text) if step.shape is Shape.TRACE else None
+    try:
+        found = loads(
+            concurrency=text["concurrency"],
+            rate=text["rate"],
+            bursts=text["bursts"],
+            ramp=text["ramp"],
+            curve=text["curve"],
+            trace_file=file,
+            process=process,
+        )
+    except LoadInputError:
+        if file is None:
+            raise
+        raise _no_trace(step.text) from None
     if len(found) != 1:
         raise InvalidInput(f"{step.label} is {len(found)} steps", hint="a block is one of them")
     load = found[0][1]
     if load.offsets is not None:
         return replace(load, most=len(load.offsets)), None
     return (load if load.curve is None else replace(load, most=_places(load.curve, seconds))), None
+
+
+def _trace_file(name: str) -> Path:
+    """Whoever starts a sweep names a file of the bench's host: nothing that never ends, or waits, is read."""
+    path = Path(name)
+    try:
+        fine = path.is_file() and path.stat().st_size <= _MOST_TRACE_BYTES
+    except (OSError, ValueError):
+        fine = False
+    if not fine:
+        raise _no_trace(name)
+    return path
+
+
+def _no_trace(name: str) -> InvalidInput:
+    """Without a word of what the file has in it: it may be a key."""
+    return InvalidInput(
+        f"{name[:200]} is no file with one number of seconds on each line, on the host of the bench",
+        hint=f"at most {_MOST_TRACE_BYTES >> 20} MiB",
+    )
 
 
 def _places(curve: Curve, seconds: float) -> int:

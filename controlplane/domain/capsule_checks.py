@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from controlplane.domain.artifacts import check_digest
 from controlplane.domain.capsules import Capsule
 from controlplane.domain.catalog import Objective
 from controlplane.domain.names import check_name, check_version
@@ -27,6 +28,10 @@ def check_replayable(capsule: Capsule) -> None:
         for number, version in capsule.versions.items():
             check_version(number)
             Load(Shape.CONCURRENCY, "1", rows=version.requests.rows)
+        check_digest(capsule.sweep.spec_digest)
+        for trial in capsule.trials:  # models are called by the candidate, and rows are found by it
+            for name in (trial.candidate, trial.artifact, *([trial.config_digest] if trial.config is not None else [])):
+                check_digest(name)
         for line in capsule.dropped:
             check_text(line, "line of what was dropped", 2000)
         for step in {one.order.step for one in capsule.measurements}:
@@ -42,7 +47,7 @@ def check_replayable(capsule: Capsule) -> None:
             hint="run a sweep with that trace: tritonctl sweep run MODEL --spec FILE",
         )
     _once("trial", (trial.number for trial in capsule.trials))
-    _once("candidate", (trial.candidate for trial in capsule.trials))
+    _once("candidate", (trial.candidate[: len("sha256:") + 16] for trial in capsule.trials))  # as scratch names have it
     _once("block", ((one.round, one.order.place) for one in capsule.measurements))
     _blocks(capsule.measurements)
     if any(not 0 < trial.number < _MOST for trial in capsule.trials):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -17,6 +17,8 @@ from controlplane.errors import SweepInvalid
 
 _VERSIONS = re.compile(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*")
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,6})?"
+_MOST = {"rate": 200_000, "concurrency": 10_000}
+"""More than one load generator brings about, and not so much that what it prepares takes the worker's memory."""
 
 
 class Method(StrEnum):
@@ -62,15 +64,27 @@ class Load:
             form, hint = _FORMS[self.shape]
             if re.fullmatch(form, self.text) is None:
                 raise SweepInvalid(f"{what} cannot be {self.text[:60]!r}", hint=hint)
+            if self.shape is not Shape.TRACE:
+                self._check_most(Decimal(part) for part in re.split("[:,]", self.text))
             low, _, high = self.text.partition(":")
             if self.shape is Shape.FIND_RATE and not 0 < Decimal(low) < Decimal(high):
                 raise SweepInvalid(f"{what}: {self.text} leads nowhere", hint=hint)
         elif any(self.shape is Shape.CONCURRENCY and step % 1 for step in self.steps):
             raise SweepInvalid(f"{what} cannot be {self.text[:60]!r}", hint="use whole numbers, such as 16 or 1:64:x2")
+        else:
+            self._check_most(self.steps)
         if self.process not in {"poisson", "even"}:
             raise SweepInvalid(f"load.process cannot be {self.process[:60]!r}", hint="use poisson or even")
         if not 1 <= self.rows <= 1_000_000:
             raise SweepInvalid(f"load.rows cannot be {self.rows}", hint="use 1 or more")
+
+    def _check_most(self, numbers: Iterable[Decimal]) -> None:
+        most = _MOST.get(self.shape.value, _MOST["rate"])
+        if any(one > most for one in numbers):
+            raise SweepInvalid(
+                f"load.{self.shape.value} cannot be {self.text[:60]!r}: that is more than {most}",
+                hint=f"use at most {most}",
+            )
 
     @property
     def steps(self) -> tuple[Decimal, ...]:

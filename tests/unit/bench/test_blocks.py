@@ -1,16 +1,23 @@
 # The figures of a block: by the names of objectives, none of too few calls, failures beyond any latency.
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
 import numpy as np
 import pytest
 
-from clients.load.measure import Measurement, summarize
+from clients.load.measure import Measurement, Target, summarize
+from clients.load.traffic import Traffic
 from clients.load.verdicts import Limits
 from clients.load.worker import Ending
-from controlplane.bench.blocks import figures, not_measured
+from controlplane.bench.blocks import Aim, Subject, figures, not_measured, take
 from controlplane.domain.sweep_rounds import BlockOrder, RoundOrder, Stage, Step, Verdict
 from controlplane.domain.sweep_rounds import Measurement as Row
 from controlplane.domain.sweep_spec import Shape
+from controlplane.errors import InvalidInput
 
 MS = 1_000_000
 UNAVAILABLE = 14
@@ -55,3 +62,17 @@ def test_a_block_that_was_not_measured_is_a_row_with_its_reason() -> None:
     assert (row.verdict, row.reasons, row.figures) == (Verdict.NOT_MEASURED, ("it could not be loaded",), {})
     assert (row.order, row.round, row.stage, row.fingerprint) == (BLOCK, 2, Stage.CONFIRM, "sha256:1")
     assert Row.from_json(row.to_json()) == row
+
+
+def test_a_file_that_is_no_trace_is_neither_told_nor_waited_for(tmp_path: Path) -> None:
+    """Whoever starts a sweep names a file of the bench's host."""
+    (tmp_path / "server.key").write_text("so-secret")
+    os.mkfifo(tmp_path / "queue")
+    subject = Subject("m", 1, *cast("tuple[Target, Traffic]", (None, None)), around=1.0)  # nothing is sent
+    for name in ("server.key", "queue", "missing"):
+        block = replace(BLOCK, step=Step(Shape.TRACE, str(tmp_path / name)))
+        with pytest.raises(InvalidInput, match="one number of seconds on each line") as error:
+            take(ORDER, block, subject, cast("Aim", None))
+        assert "so-secret" not in f"{error.value.message} {error.value.hint}"
+    with pytest.raises(InvalidInput, match="is no file"):
+        take(ORDER, replace(BLOCK, step=Step(Shape.TRACE, "/dev/zero")), subject, cast("Aim", None))
