@@ -12,6 +12,7 @@ from clients.control.transport import Connection
 from clients.control.types import (
     Change,
     ComparisonView,
+    FingerprintsView,
     MeasurementView,
     NewReplay,
     NewSweep,
@@ -88,6 +89,10 @@ class SweepsRoom:
 
     def resume(self, sweep: int) -> SweepView:
         return decode(SweepView, self._connection.post(f"/v1/sweeps/{sweep}/resumption"))
+
+    def fingerprints(self, sweep: int) -> FingerprintsView:
+        """What its blocks were measured on."""
+        return decode(FingerprintsView, self._connection.get(f"/v1/sweeps/{sweep}/fingerprints"))
 
     def compare(self, sweep: int, one: int, other: int) -> ComparisonView:
         tree = self._connection.get(f"/v1/sweeps/{sweep}/comparison", one=one, other=other)

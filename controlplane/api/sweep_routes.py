@@ -53,6 +53,7 @@ SWEEPS = (
         sweeps.list_measurements,
         errors=(NotFound, CursorInvalid),
     ),
+    Route("GET", f"{_SWEEP}/fingerprints", Permission.SWEEP_READ, sweeps.show_fingerprints, errors=(NotFound,)),
     Route("GET", f"{_SWEEP}/comparison", Permission.SWEEP_READ, sweeps.compare_trials, errors=(NotFound,)),
     Route(
         "POST",

@@ -138,6 +138,11 @@ def list_measurements(
     )
 
 
+def show_fingerprints(sweep: int, caller: Caller, rooms: Rooms) -> types.FingerprintsView:
+    found = rooms.sweeps.fingerprints(caller, sweep)
+    return types.FingerprintsView({name: one.to_json() for name, one in sorted(found.items())})
+
+
 def compare_trials(sweep: int, one: int, other: int, caller: Caller, rooms: Rooms) -> types.ComparisonView:
     """`other` as a multiple of `one`, by blocks of the same turns."""
     return _comparison(rooms.sweeps.compare(caller, sweep, one, other))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -18,6 +18,7 @@ from controlplane.domain.times import parse_instant
 
 if TYPE_CHECKING:
     from clients.control.client import ControlClient
+    from controlplane.domain.canonical import Json
     from controlplane.domain.sweep_rounds import Measurement
     from controlplane.domain.sweeps import Sweep, Trial
     from controlplane.reports.material import Material
@@ -77,6 +78,7 @@ def report(session: Session, /, source: str, *, out: Path | None, form: str | No
 
 
 def _material(client: ControlClient, number: int) -> Material:
+    from controlplane.domain.fingerprints import Fingerprint
     from controlplane.reports.material import Material
 
     sweep = client.sweeps.get(number)
@@ -90,8 +92,10 @@ def _material(client: ControlClient, number: int) -> Material:
         cursor = page.next
         if cursor is None:
             break
+    known = client.sweeps.fingerprints(sweep.id).fingerprints
+    fingerprints = {digest: Fingerprint.from_json(cast("Json", tree)) for digest, tree in known.items()}
     return Material(
-        _sweep(sweep), tuple(map(_trial, trials)), tuple(measurements), {}, _description(client, sweep.model)
+        _sweep(sweep), tuple(map(_trial, trials)), tuple(measurements), fingerprints, _description(client, sweep.model)
     )
 
 

@@ -8,6 +8,7 @@ from clients.load.statistics import Interval
 from controlplane.domain.access import Permission, Principal
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
+from controlplane.domain.fingerprints import Fingerprint
 from controlplane.domain.sweep_answer import figures_of_answer
 from controlplane.domain.sweep_compare import Compared, compared, figures_seen
 from controlplane.domain.sweep_course import asked_of
@@ -154,6 +155,13 @@ class SweepService:
             unit.sweeps.get(sweep)
             candidate = None if trial is None else unit.sweeps.trial(sweep, trial).candidate
             return _measured(unit, sweep, candidate)
+
+    def fingerprints(self, principal: Principal, sweep: int) -> dict[str, Fingerprint]:
+        """By digest, the machines that its blocks were measured on."""
+        self._access.require(principal, Permission.SWEEP_READ)
+        with self._storage.read() as unit:
+            unit.sweeps.get(sweep)
+            return unit.sweeps.fingerprints(one.fingerprint for one in _measured(unit, sweep))
 
     def compare(self, principal: Principal, sweep: int, one: int, other: int) -> Comparison:
         """Trial `other` beside trial `one`, by the blocks of turns that both were in."""

@@ -157,6 +157,13 @@ class MeasurementView:
 
 
 @dataclass(frozen=True, slots=True)
+class FingerprintsView:
+    """By digest, as measurements name them: the machine, what served, and the packages of whoever measured."""
+
+    fingerprints: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
 class PlanView:
     """What a sweep would do, not started. `trials` are the candidates and the refused choices."""
 

@@ -30,6 +30,8 @@ def material(api: Api) -> Material:
         assert unit.sweeps.add(found.sweep, found.trials).id == 1
         for one in found.measurements:
             unit.sweeps.take(one, 1)
+        for fingerprint in found.fingerprints.values():
+            unit.sweeps.keep_fingerprint(fingerprint)
     return found
 
 
@@ -42,13 +44,18 @@ def test_the_page_is_that_of_the_rows(cli: Cli, material: Material, tmp_path: Pa
     assert "it is the same." in written
     assert file.parent.stat().st_mode & 0o777 == 0o755
     assert [one.name for one in file.parent.iterdir()] == [file.name]
-    alone = Material(material.sweep, material.trials, material.measurements)
+    for fingerprint in material.fingerprints.values():
+        assert fingerprint.host is not None
+        assert str(fingerprint.host.cpu_model) in written
+    alone = Material(material.sweep, material.trials, material.measurements, material.fingerprints)
     assert written == page(Findings(alone))
 
 
 def test_the_summary_goes_to_stdout_and_to_a_file(cli: Cli, material: Material, tmp_path: Path) -> None:
     said = cli("sweep", "report", "1", "--format", "md", "--context", "viewer")
-    assert said == markdown(Findings(Material(material.sweep, material.trials, material.measurements)))
+    assert said == markdown(
+        Findings(Material(material.sweep, material.trials, material.measurements, material.fingerprints))
+    )
     file = tmp_path / "summary.md"
     assert cli.json("sweep", "report", "1", "--out", str(file)) == [str(file)]
     assert file.read_text() == said

@@ -12,6 +12,7 @@ from controlplane.services.sweep_runner import SweepRunner
 from controlplane.services.turns import Turns
 from controlplane.triton.pbtxt import PbtxtCodec
 from controlplane.wiring import SystemClock, open_artifacts
+from tests.simulated_bench import FINGERPRINT
 from tests.store.api.conftest import Api, Cli
 from tests.store.sweeping import SimulatedBench, SimulatedTime
 
@@ -111,6 +112,7 @@ def test_what_was_found_is_listed_shown_and_compared(api: Api, cli: Cli, spec: s
     assert {figure["name"] for figure in best["figures"]} == {"latency_ms p99", "sustainable_rate", "throughput"}
     assert cli.json("sweep", "show", chosen) == best
     assert f"trial {chosen}\n" in cli("sweep", "show", chosen)
+    assert api.as_("viewer").sweeps.fingerprints(1).fingerprints == {FINGERPRINT.digest: FINGERPRINT.to_json()}
     other = next(one for one in trials if one["base"])
     compared = cli.json("sweep", "compare", "1", other["name"], str(best["number"]))
     assert isinstance(compared, dict)
