@@ -32,6 +32,8 @@ _LAST_BACK = 2.0
 BEGIN = 0.8
 """Of what is estimated: while a rate rises the queue has not grown yet, and the steady rate is 10 to 30 % lower."""
 _STRIDES = (1.15, 1.5, 2.0, 3.0)
+_LONG, _FAR = 2, 3.0
+"""Which stride follows a latency that is so many times what it may be."""
 _SPARE_TURNS = 2
 """For rates that do not hold when they are measured again."""
 
@@ -91,6 +93,8 @@ class _Bracket:
             self.state = replace(self.state, good=max(self.state.good, self.rate))
         else:
             self.state = replace(self.state, bad=min(self.state.bad, self.rate))
+            if not self.state.good and _far(one, objectives):
+                self.stride = max(self.stride, _LONG)
         self._step()
 
     def _step(self) -> None:
@@ -101,6 +105,15 @@ class _Bracket:
         factor = _STRIDES[min(self.stride, len(_STRIDES) - 1)]
         self.stride += 1
         self.rate = good * factor if good > 0 else bad / factor
+
+
+def _far(one: Measurement, objectives: Sequence[Objective]) -> bool:
+    """Whether a bound was missed by so much that the next rate is to be a much lower one."""
+    return any(
+        one.figures.get(figure_name(each), math.inf) > _FAR * float(each.bound)
+        for each in objectives
+        if each.weight is None and each.metric == LATENCY and each.direction == "at_most"
+    )
 
 
 def held(one: Measurement, objectives: Sequence[Objective]) -> bool:
@@ -126,7 +139,8 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
         rates = {name: _written(brackets[name].rate) for name in names}
         budget = rounds.budget()
         each = [terms.seconds_at(float(rate)) + budget.overhead for rate in rates.values()]
-        if turn and budget.left < sum(each) + (AGAIN + _SPARE_TURNS) * max(each):
+        again = (AGAIN + _SPARE_TURNS) * max(each) if any(one.state.good > 0 for one in brackets.values()) else 0.0
+        if turn and budget.left < sum(each) + again:
             break
         rows, missing = _measured(rounds, rates, tuple(brackets))
         if missing is not None:
