@@ -77,6 +77,10 @@ class SimulatedBench:
     opened: int = 0
     between: Callable[[Measurement], None] | None = None
 
+    @property
+    def fingerprints(self) -> Mapping[str, Fingerprint]:
+        return {FINGERPRINT.digest: FINGERPRINT}
+
     @contextmanager
     def open(self, sweep: Sweep) -> Iterator[SimulatedBench]:
         del sweep

@@ -58,6 +58,8 @@ class DaskBench:
         """By worker, those that can be measured on."""
         self._asked: dict[str, Answer[JsonObject]] = {}
         self._refused: dict[str, ServerUnreachable | RuntimeUnavailable] = {}
+        self.fingerprints: dict[str, Fingerprint] = {}
+        """By digest, of all hosts that it measured on, those too that are gone."""
 
     def __enter__(self) -> Self:
         self._client = connect(self.address)
@@ -181,7 +183,7 @@ class DaskBench:
             )
         else:
             self._class = self._class or found
-            self._known[name] = found
+            self._known[name] = self.fingerprints[found.digest] = found
 
     def _forget(self, name: str) -> None:
         self._known.pop(name, None)

@@ -5,7 +5,7 @@ killed server is no reason to give a candidate up. Then it is out of the round, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from clients.load.calibrate import calibrate
 from clients.load.errors import LoadFailed as SenderFailed
 from clients.load.errors import LoadInputError
 from clients.load.measure import Limits, Load, measure
+from clients.load.measure import Measurement as Measured
 from clients.load.processes import Records, SenderPool
 from clients.load.server import facts
 from clients.load.transports import Via
@@ -111,6 +112,10 @@ class LocalBench:
             self._taken = fingerprint.take(self.scratch.serving(), local=self.scratch.local)
         return self._taken
 
+    @property
+    def fingerprints(self) -> Mapping[str, Fingerprint]:
+        return {self.fingerprint.digest: self.fingerprint}
+
     def measure(self, order: RoundOrder, store: Blobs, *, done: Done, go_on: GoOn) -> RoundResult:
         """As the port says. Candidates stay in `failed` for this round alone."""
         round_ = _Round(order, store, _ending(go_on))
@@ -200,7 +205,7 @@ class LocalBench:
         self._check(name, sum(measured.failed.values()), said)
         if not measured.completed:
             raise ValueError(f"it was loaded and answered nothing: {said}")
-        return Subject(name, model.version, target, what, around=max(measured.rate.value, 1.0))
+        return Subject(name, model.version, target, what, around=_around(measured))
 
     def _block(self, round_: _Round, block: BlockOrder) -> Measurement:
         broken = 0
@@ -306,6 +311,11 @@ def _told(go_on: GoOn) -> Callable[[float, Records], bool]:
         return True
 
     return progress
+
+
+def _around(measured: Measured) -> float:
+    """What it answers a second with many in flight. Answers that all came at one moment, after a stall, have any rate."""
+    return max(min(measured.rate.value, 2 * measured.completed / _WARM_UP_SECONDS[0]), 1.0)
 
 
 def _ending(go_on: GoOn) -> GoOn:

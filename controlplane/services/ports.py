@@ -294,6 +294,11 @@ class Bench(Protocol):
     """One server that candidates are measured on, held while a sweep runs; nobody else measures there meanwhile. What is loaded
     stays loaded between rounds, until another round does not want it."""
 
+    @property
+    def fingerprints(self) -> Mapping[str, Fingerprint]:
+        """By digest, of all that it measured on so far."""
+        ...
+
     def measure(
         self,
         order: RoundOrder,

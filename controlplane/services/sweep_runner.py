@@ -11,12 +11,13 @@ from dataclasses import replace
 from controlplane.domain.access import SYSTEM
 from controlplane.domain.audit import Action, AuditFact
 from controlplane.domain.canonical import Json
+from controlplane.domain.fingerprints import Fingerprint
 from controlplane.domain.sweep_candidates import Candidate, Refusal
 from controlplane.domain.sweep_course import Known
 from controlplane.domain.sweep_figures import OVERTIME
-from controlplane.domain.sweep_rounds import Measurement, RoundOrder, RoundResult, Stage, Verdict
+from controlplane.domain.sweep_rounds import Measurement, RoundOrder, RoundResult, Verdict
 from controlplane.domain.sweeps import Sweep, SweepState, evidence_digest
-from controlplane.errors import ControlPlaneError, InvalidInput, LeaseLost, RuntimeUnavailable
+from controlplane.errors import ControlPlaneError, LeaseLost, RuntimeUnavailable
 from controlplane.services.lease import SweepLease
 from controlplane.services.ports import ArtifactStore, Bench, BenchOpener, Clock, ConfigCodec
 from controlplane.services.sweep_drafts import Material, material, trial_of
@@ -110,9 +111,6 @@ class SweepRunner:
                 if now.asks:
                     exhausted = not self._ask(lease, now, what)
                 elif now.ahead is None:
-                    if not self._knows_fingerprints(now):
-                        bench = bench or held.enter_context(self._open_bench(now.sweep))
-                        self._take_fingerprint(lease, now, bench)
                     self._finish(lease, now)
                     return
                 else:
@@ -186,7 +184,7 @@ class SweepRunner:
             """The moment a block ends: from here on nobody measures it again."""
             told.add(measurement.order.place)
             progress = now.progress(len(now.measurements) + len(told), self._monotonic() - began)
-            self._save(lease, measurement, progress)
+            self._save(lease, measurement, progress, bench.fingerprints.get(measurement.fingerprint))
             if self._turns.wanted:
                 turn.close()
                 turn.enter_context(self._turn(look))
@@ -237,13 +235,18 @@ class SweepRunner:
         finally:
             self._turns.release()
 
-    def _save(self, lease: SweepLease, measurement: Measurement, progress: dict[str, Json]) -> None:
-        """A database that is away for a moment costs no measurement."""
+    def _save(
+        self, lease: SweepLease, measurement: Measurement, progress: dict[str, Json], machine: Fingerprint | None
+    ) -> None:
+        """With the machine that it was made on, which no later claim may ever see again. A database that is away for a moment costs no
+        measurement."""
         for left in reversed(range(_SAVES)):
             try:
                 with self._storage.write() as unit:
                     unit.sweeps.guard(lease.sweep, lease.token, progress=progress)
                     unit.sweeps.take(measurement, lease.token)
+                    if machine is not None:
+                        unit.sweeps.keep_fingerprint(machine)
                     if measurement.verdict is Verdict.NOT_MEASURED:
                         why = measurement.failure or "; ".join(measurement.reasons)
                         unit.sweeps.set_failure(lease.sweep, measurement.order.candidate, why)
@@ -262,21 +265,6 @@ class SweepRunner:
                 unit.sweeps.keep_fingerprint(fingerprint)
             for one in result.failed:
                 unit.sweeps.set_failure(lease.sweep, one.candidate, one.reason, one.log)
-
-    def _knows_fingerprints(self, now: Next) -> bool:
-        """Of all that was measured: a worker that was killed at the very end of a round kept its blocks alone."""
-        digests = {one.fingerprint for one in now.measurements if one.fingerprint}
-        with self._storage.read() as unit:
-            return digests <= unit.sweeps.fingerprints(digests).keys()
-
-    def _take_fingerprint(self, lease: SweepLease, now: Next, bench: Bench) -> None:
-        """By a round without blocks. The same bench has the same one; where it is another, the answer stands without."""
-        number = max(one.round for one in now.measurements) + 1
-        nothing = RoundOrder(lease.sweep, number, Stage.CONFIRM, models=(), requests={}, blocks=())
-        try:
-            self._after(lease, bench.measure(nothing, self._artifacts, done=lambda _: None, go_on=lambda: None))
-        except InvalidInput:
-            _log.warning("a fingerprint is not known", extra={"sweep": lease.sweep})
 
     def _watch(self, lease: SweepLease, stop: threading.Event) -> Callable[[], None]:
         """Raises LeaseLost when the worker is to stop, and, looking now and then, when the sweep was cancelled or taken over."""

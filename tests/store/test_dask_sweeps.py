@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.bench.dask import DaskBench
 from controlplane.domain.canonical import JsonObject
+from controlplane.domain.fingerprints import Fingerprint
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, RoundOrder, RoundResult
 from controlplane.domain.sweeps import Sweep, SweepState
 from controlplane.services.ports import ArtifactStore, Bench, BenchOpener
@@ -42,6 +43,10 @@ class Watched:
         self._bench = bench
         self._kill = kill
         self.rounds = 0
+
+    @property
+    def fingerprints(self) -> Mapping[str, Fingerprint]:
+        return self._bench.fingerprints
 
     def measure(
         self, order: RoundOrder, store: ArtifactStore, *, done: Callable[[Measurement], None], go_on: Callable[[], None]
