@@ -1,6 +1,7 @@
 # Sweeps and their trials as they are kept; which states follow which.
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -108,6 +109,11 @@ class Sweep:
 
 def evidence_digest(sweep: Sweep, trials: tuple[Trial, ...], measurements: tuple[Measurement, ...]) -> str:
     """Of everything that the answer rests on; whoever has the rows can take it again."""
+    return digest_of_rows(sweep, trials, [digest(one.to_json()) for one in measurements])
+
+
+def digest_of_rows(sweep: Sweep, trials: tuple[Trial, ...], measurements: Sequence[str]) -> str:
+    """The same, by the measurements' digests."""
     return digest(
         {
             "schema": 1,
@@ -127,7 +133,7 @@ def evidence_digest(sweep: Sweep, trials: tuple[Trial, ...], measurements: tuple
                 }
                 for trial in trials
             ],
-            "measurements": [digest(one.to_json()) for one in measurements],
+            "measurements": list(measurements),
             "answer": sweep.answer,
         }
     )

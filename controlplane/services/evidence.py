@@ -7,7 +7,7 @@ from controlplane.domain.changes import ChangeKind, GateResult
 from controlplane.domain.evidence import Evidence, EvidenceNow, EvidenceOutcome, judge, objectives_digest
 from controlplane.domain.evidence_clauses import ACCEPT, EVIDENCE, asked_of
 from controlplane.domain.policies import Policy
-from controlplane.domain.sweeps import evidence_digest
+from controlplane.domain.sweeps import digest_of_rows
 from controlplane.errors import NotFound
 from controlplane.services.planning import Draft
 from controlplane.storage.unit_of_work import UnitOfWork
@@ -16,7 +16,7 @@ from controlplane.storage.unit_of_work import UnitOfWork
 def evidence_now(
     unit: UnitOfWork, environment: str, model: str, evidence: Evidence | None, now: datetime
 ) -> EvidenceNow:
-    """As this transaction sees it. The digest of a sweep is taken of its rows again, however long that takes."""
+    """As this transaction sees it. The digest of a sweep is taken of its rows again."""
     seen = unit.server_fingerprints.of_environment(environment)
     known = unit.sweeps.fingerprints(seen.values())
     return EvidenceNow(
@@ -36,8 +36,7 @@ def rows_digest(unit: UnitOfWork, sweep: int) -> str | None:
         found = unit.sweeps.get(sweep)
     except NotFound:
         return None
-    taken = tuple(one.measurement for one in unit.sweeps.measurements(sweep))
-    return evidence_digest(found, unit.sweeps.trials(sweep), taken)
+    return digest_of_rows(found, unit.sweeps.trials(sweep), unit.sweeps.measurement_digests(sweep))
 
 
 def evidence_gate(

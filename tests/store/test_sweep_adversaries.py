@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from controlplane.domain.canonical import digest
 from controlplane.domain.sweep_rounds import Verdict
 from controlplane.errors import Conflict
 from controlplane.services.evidence import rows_digest
@@ -110,3 +111,12 @@ def test_a_model_may_write_any_bytes_to_the_log(storage: Storage, clock: Steppin
         unit.sweeps.set_failure(sweep.id, one.candidate, "it said \0", "\0 and more")
     (seen,) = (each.trial for each in house.sweeps.trials(house["vera"], sweep.id) if each.trial.number == one.number)
     assert (seen.failure, seen.log) == ("it said \ufffd", "\ufffd and more")
+
+
+def test_the_digest_of_rows_is_that_of_what_they_say(swept: Swept) -> None:
+    """It is taken in the transaction that applies a change, in which nobody else writes: of the bytes alone."""
+    with swept.house.storage.read() as unit:
+        digests = unit.sweeps.measurement_digests(swept.sweep.id)
+        rows = [one.measurement for one in unit.sweeps.measurements(swept.sweep.id)]
+        assert list(digests) == [digest(one.to_json()) for one in rows]
+        assert rows_digest(unit, swept.sweep.id) == swept.sweep.evidence
