@@ -89,7 +89,7 @@ def test_what_cannot_be_sent_is_a_row_with_its_reason(bench: LocalBench, shelf: 
     assert [row.verdict is Verdict.NOT_MEASURED for row in rows] == [True, True, True, False]
     assert [row.reasons[0].partition(":")[0] for row in rows[:3]] == [
         "rate 1,2 is 2 steps",
-        "the trace /nowhere cannot be read",
+        "/nowhere is no file with one number of seconds on each line, on the host of the bench",
         "0.5 calls cannot be in flight",
     ]
 
