@@ -23,7 +23,7 @@ from controlplane.errors import CapsuleInvalid, Conflict, ControlPlaneError, Not
 from controlplane.services.access import AccessService
 from controlplane.services.capsule_files import read_capsule, write_capsule
 from controlplane.services.ports import ArtifactStore, Clock, ConfigCodec
-from controlplane.services.sweep_drafts import EMBEDDED, check_bench, material
+from controlplane.services.sweep_drafts import EMBEDDED, check_apart, check_bench, material
 from controlplane.services.sweep_replay import REPLAY, terms_for
 from controlplane.services.sweeps import subjects
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
@@ -121,6 +121,7 @@ class CapsuleService:
         )
         _check_terms(fresh, capsule)
         with self._storage.write() as unit:
+            check_apart(unit, fresh.bench)
             sweep = unit.sweeps.add(fresh, trials)
             details: dict[str, Json] = {
                 "capsule": capsule.digest,

@@ -88,7 +88,7 @@ class SweepDrafts:
     ) -> Draft:
         """Raises SweepInvalid with the reason where nothing can be measured, and NotFound."""
         bench = check_bench(bench or EMBEDDED, self._benches)
-        base = self._read(spec, environment)
+        base = self._read(spec, environment, bench)
         bases = {number: self._config(base, version, bench) for number, version in base.versions.items()}
         _check(spec, base, bases)
         subject = Subject(
@@ -134,8 +134,9 @@ class SweepDrafts:
         )
         return Draft(sweep, trials)
 
-    def _read(self, spec: SweepSpec, environment: str | None) -> _Base:
+    def _read(self, spec: SweepSpec, environment: str | None, bench: str) -> _Base:
         with self._storage.read() as unit:
+            check_apart(unit, bench)
             unit.catalog.model(spec.model)
             objectives = unit.catalog.objectives(spec.model)
             if environment is None:
@@ -181,6 +182,22 @@ def check_bench(bench: str, known: Collection[str]) -> str:
             hint=f"let an admin name it: TRITONCTL_SWEEPS__BENCHES='[\"{bench[:200]}\"]' for the API and the workers",
         )
     return bench
+
+
+def check_apart(unit: UnitOfWork, bench: str) -> None:
+    """A sweep touches no environment: raises SweepInvalid for the address of one's server."""
+    for environment in unit.environments.all():
+        for server in unit.environments.servers(environment.name):
+            if _place(server.address) == _place(bench):
+                raise SweepInvalid(
+                    f"{bench} is the server {server.name!r} of the environment {environment.name!r}, which a sweep never touches",
+                    hint="leave the bench out, or name a Triton that serves nobody",
+                )
+
+
+def _place(address: str) -> str:
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    return f"{'localhost' if host in _HERE else host.lower()}:{port}"
 
 
 def material(unit: UnitOfWork, sweep: Sweep) -> Material:

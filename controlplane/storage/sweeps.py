@@ -1,6 +1,7 @@
 # Sweeps with their leases, their trials and measurements, and fingerprints by digest.
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -181,8 +182,8 @@ class SweepStore:
             )
         )
         held = {row.id for row in rows if row.lease_expires_at is not None and row.lease_expires_at >= now}
-        busy = {row.bench for row in rows if row.id in held}
-        free = next((row for row in rows if row.id not in held and row.bench not in busy), None)
+        busy = {_place(row.bench) for row in rows if row.id in held}
+        free = next((row for row in rows if row.id not in held and _place(row.bench) not in busy), None)
         if free is None:
             return None
         free.lease_token += 1
@@ -284,6 +285,11 @@ class SweepStore:
         options = {"synchronize_session": False}
         result = cast("CursorResult[object]", self._session.execute(statement, execution_options=options))
         return bool(result.rowcount == 1)
+
+
+def _place(bench: str) -> str:
+    """The same for the same bench, whichever way this host is called in its address."""
+    return re.sub(r"^(\w[\w+]*://)?(localhost|\[::1\]):", r"\g<1>127.0.0.1:", bench.lower())
 
 
 def _kept(text: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.canonical import digest
 from controlplane.domain.sweep_rounds import Verdict
-from controlplane.errors import Conflict
+from controlplane.errors import Conflict, SweepInvalid
 from controlplane.services.evidence import rows_digest
 from controlplane.services.sweep_evidence import SweepEvidence
 from controlplane.storage.sweeps import FingerprintRow, MeasurementRow, SweepRow, TrialRow
@@ -120,3 +120,24 @@ def test_the_digest_of_rows_is_that_of_what_they_say(swept: Swept) -> None:
         rows = [one.measurement for one in unit.sweeps.measurements(swept.sweep.id)]
         assert list(digests) == [digest(one.to_json()) for one in rows]
         assert rows_digest(unit, swept.sweep.id) == swept.sweep.evidence
+
+
+@pytest.mark.parametrize("bench", ["127.0.0.1:1", "localhost:1", "[::1]:1"])
+def test_a_sweep_touches_no_server_of_an_environment(swept: Swept, bench: str) -> None:
+    house = swept.house
+    with pytest.raises(SweepInvalid, match="is the server 'one' of the environment"):
+        house.sweeps.start(house["olga"], house.spec(), bench=bench)
+    assert house.sweeps.start(house["olga"], house.spec(), bench="localhost:2").bench == "localhost:2"
+
+
+def test_one_bench_by_two_names_is_one_bench(storage: Storage, clock: SteppingClock) -> None:
+    house = SweepHouse(storage, clock)
+    first, *_ = [
+        house.sweeps.start(house["olga"], house.spec(), bench=bench)
+        for bench in ("localhost:9", "127.0.0.1:9", "[::1]:9")
+    ]
+    with storage.write() as unit:
+        claimed = unit.sweeps.claim("one", clock.now(), 30)
+        assert claimed is not None
+        assert claimed[0] == first.id
+        assert unit.sweeps.claim("two", clock.now(), 30) is None
