@@ -60,7 +60,7 @@ def shares_of(measurements: Iterable[Measurement]) -> Shares | None:
 
 
 def reasons(asked: Asked, trials: Sequence[Trial], measurements: Sequence[Measurement], chosen: Trial) -> list[str]:
-    """Each neighbour differs from the chosen one in one parameter, or in the version alone. By the blocks of turns that both were in;
+    """Those of which something is known. Each neighbour differs from the chosen one in one parameter, or in the version alone. By the blocks of turns that both were in;
     the largest difference comes first."""
     rows = [one for one in measurements if one.stage is not Stage.RATE]
     turns = blocks_by_turn(asked, rows)
@@ -72,7 +72,9 @@ def reasons(asked: Asked, trials: Sequence[Trial], measurements: Sequence[Measur
             continue
         name, here, there = differing
         compared = ((one, advantage(one, chosen.candidate, other.candidate)) for one in (*asked.figures, *asked.race))
-        figure, ratio = next(((one, ratio) for one, ratio in compared if not math.isnan(ratio.value)), (None, UNKNOWN))
+        figure, ratio = next(
+            ((one, ratio) for one, ratio in compared if 0 < ratio.low < ratio.high < math.inf), (None, UNKNOWN)
+        )
         if figure is None:
             continue
         rounds = {key[0] for key, turn in turns.items() if chosen.candidate in turn and other.candidate in turn}
