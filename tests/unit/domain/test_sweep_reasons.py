@@ -20,7 +20,7 @@ def trial(number: int, version: int = 1, **parameters: int) -> Trial:
 
 
 def blocks(
-    one: Trial, rate: float, queue_ms: float, compute_ms: float, turns: int = 4, first: int = 0
+    one: Trial, rate: float, queue_ms: float, compute_ms: float, *, turns: int = 4, first: int = 0
 ) -> list[Measurement]:
     """Each of a hundred answers; the rate wobbles by one percent."""
     server = {
