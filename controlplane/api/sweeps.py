@@ -128,9 +128,8 @@ def list_measurements(
     limit: pages.Limit = 50,
 ) -> types.Page[types.MeasurementView]:
     """Of one trial or of all, in the order in which they were measured; with their histograms only when asked for."""
-    numbers = {seen.trial.candidate: seen.trial.number for seen in rooms.sweeps.trials(caller, sweep)}
-    skipped = pages.after(cursor) or 0
-    found = rooms.sweeps.measurements(caller, sweep, trial=trial)[skipped:]
+    numbers, skipped = rooms.sweeps.numbers(caller, sweep), pages.after(cursor) or 0
+    found = rooms.sweeps.measurements(caller, sweep, trial=trial, skip=skipped, limit=limit + 1)
     following = pages.cursor(skipped + limit) if len(found) > limit else None
     return types.Page(
         tuple(_measurement(one, numbers[one.order.candidate], histograms=histograms) for one in found[:limit]),

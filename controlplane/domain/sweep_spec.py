@@ -99,7 +99,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """`seconds` is the time budget; `candidates` the most that are tried; `margin_percent` the difference below which two
+    """`seconds` is the time budget; `candidates` the most that are tried, of which each is compared with each; `margin_percent` the difference below which two
     candidates are the same to the user."""
 
     method: Method = Method.RACING
@@ -109,7 +109,7 @@ class Search:
     margin_percent: Decimal = Decimal(5)
 
     def __post_init__(self) -> None:
-        for name, low, high in (("seed", 0, 2**31 - 1), ("seconds", 10, 7 * 86400), ("candidates", 1, 10_000)):
+        for name, low, high in (("seed", 0, 2**31 - 1), ("seconds", 10, 7 * 86400), ("candidates", 1, 1000)):
             if not low <= getattr(self, name) <= high:
                 raise SweepInvalid(f"search.{name} cannot be {getattr(self, name)}", hint=f"use {low} to {high}")
         if not 0 < self.margin_percent <= 50:

@@ -148,13 +148,23 @@ class SweepService:
             trial = unit.sweeps.trial(sweep, number)
             return _seen(unit.sweeps.get(sweep), (trial,), _measured(unit, sweep, trial.candidate))[0]
 
-    def measurements(self, principal: Principal, sweep: int, *, trial: int | None = None) -> tuple[Measurement, ...]:
-        """By round and place."""
+    def measurements(
+        self, principal: Principal, sweep: int, *, trial: int | None = None, skip: int = 0, limit: int | None = None
+    ) -> tuple[Measurement, ...]:
+        """By round and place, after so many that are skipped."""
         self._access.require(principal, Permission.SWEEP_READ)
         with self._storage.read() as unit:
             unit.sweeps.get(sweep)
             candidate = None if trial is None else unit.sweeps.trial(sweep, trial).candidate
-            return _measured(unit, sweep, candidate)
+            taken = unit.sweeps.measurements(sweep, candidate=candidate, skip=skip, limit=limit)
+            return tuple(one.measurement for one in taken)
+
+    def numbers(self, principal: Principal, sweep: int) -> dict[str, int]:
+        """Of trials, by candidate."""
+        self._access.require(principal, Permission.SWEEP_READ)
+        with self._storage.read() as unit:
+            unit.sweeps.get(sweep)
+            return {one.candidate: one.number for one in unit.sweeps.trials(sweep)}
 
     def fingerprints(self, principal: Principal, sweep: int) -> dict[str, Fingerprint]:
         """By digest, the machines that its blocks were measured on."""

@@ -252,12 +252,16 @@ class SweepStore:
         statement = dialect.insert(MeasurementRow).values(values).on_conflict_do_nothing()
         return self._session.scalar(statement.returning(MeasurementRow.place)) is not None
 
-    def measurements(self, sweep: int, *, candidate: str | None = None) -> tuple[Taken, ...]:
-        """By round and place."""
+    def measurements(
+        self, sweep: int, *, candidate: str | None = None, skip: int = 0, limit: int | None = None
+    ) -> tuple[Taken, ...]:
+        """By round and place, after so many that are skipped."""
         query = select(MeasurementRow).where(MeasurementRow.sweep_id == sweep)
         if candidate is not None:
             query = query.where(MeasurementRow.candidate == candidate)
-        rows = self._session.scalars(query.order_by(MeasurementRow.round, MeasurementRow.place))
+        rows = self._session.scalars(
+            query.order_by(MeasurementRow.round, MeasurementRow.place).offset(skip).limit(limit)
+        )
         return tuple(Taken(Measurement.from_json(row.content), row.claim) for row in rows)
 
     def measurement_digests(self, sweep: int) -> Sequence[str]:

@@ -141,3 +141,16 @@ def test_one_bench_by_two_names_is_one_bench(storage: Storage, clock: SteppingCl
         assert claimed is not None
         assert claimed[0] == first.id
         assert unit.sweeps.claim("two", clock.now(), 30) is None
+
+
+def test_a_page_of_measurements_reads_no_others(swept: Swept) -> None:
+    house, sweep = swept.house, swept.sweep.id
+    whole = house.sweeps.measurements(house["vera"], sweep)
+    assert house.sweeps.measurements(house["vera"], sweep, skip=3, limit=4) == whole[3:7]
+    assert house.sweeps.measurements(house["vera"], sweep, skip=len(whole), limit=4) == ()
+    assert {one.order.candidate for one in whole} <= house.sweeps.numbers(house["vera"], sweep).keys()
+    with house.storage.write() as unit:  # a page that read it would not come
+        last = unit.session.get(MeasurementRow, (sweep, whole[-1].round, whole[-1].order.place))
+        assert last is not None
+        last.content = {}
+    assert house.sweeps.measurements(house["vera"], sweep, limit=5) == whole[:5]
