@@ -47,14 +47,15 @@ def failed(window: Records) -> dict[str, int]:
 
 def rate(good: Records, within: Records | None = None) -> Interval:
     """Answers a second, by counts in equal bins of the time that `within` took, or that these took: until the last was sent,
-    for what was answered after that came without a load behind it; where all were sent before the first answer, until the last
-    answer."""
+    for what was answered after that came without a load behind it. Where that is less than half of the time from when the first
+    was due to the last answer, as after a stall, when answers come all at once, it is all of that."""
     whole = good if within is None else within
     if len(whole) < 2:
         return Interval(0.0, -np.inf, np.inf)
+    first, last = int(whole[:, DUE].min()), int(whole[-1, ANSWERED])
     begin, end = int(whole[0, ANSWERED]), int(whole[:, SENT].max())
-    if end <= begin:
-        end = int(whole[-1, ANSWERED])
+    if 2 * (end - begin) < last - first:
+        begin, end = first, last
     counts, _ = np.histogram(good[:, ANSWERED], bins=_BINS, range=(begin, end + 1))
     found = mean(counts / ((end + 1 - begin) / 1e9 / _BINS))
     return replace(found, low=max(found.low, 0.0))
