@@ -23,6 +23,9 @@ _HALF = 1 << _HALF_BITS
 _HEAD = struct.Struct(">iiiiqqd")
 _OUTER = struct.Struct(">ii")
 _COOKIE, _DEFLATED_COOKIE = 0x1C849313, 0x1C849314
+_MOST_BYTES = 1 << 20
+"""Of all buckets, each with a count as large as can be."""
+_HIGHEST_PLACE = 64 << _HALF_BITS
 
 
 def encode(values: Values) -> str:
@@ -42,24 +45,30 @@ def encode(values: Values) -> str:
 
 
 def decode(text: str) -> tuple[Values, Values]:
-    """The lowest value of each bucket that is not empty, and its count, of what `encode` wrote."""
-    raw = base64.b64decode(text)
-    cookie, length = _OUTER.unpack_from(raw)
-    data = zlib.decompress(raw[_OUTER.size : _OUTER.size + length])
-    inner, size, _, digits, *_ = _HEAD.unpack_from(data)
-    if (cookie, inner, digits) != (_DEFLATED_COOKIE, _COOKIE, _DIGITS):
-        raise ValueError("no HdrHistogram of three digits")
-    places, counts, place, at = [], [], 0, _HEAD.size
-    while at < _HEAD.size + size:
-        number, at = _read(data, at)
-        if number < 0:
-            place -= number
-            continue
-        if number:
-            places.append(place)
-            counts.append(number)
-        place += 1
-    return _lowest(np.array(places, np.int64)), np.array(counts, np.int64)
+    """The lowest value of each bucket that is not empty, and its count, of what `encode` wrote. Raises ValueError for anything else,
+    whoever wrote it: nothing unpacks to more than a histogram can have."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+        cookie, length = _OUTER.unpack_from(raw)
+        data = zlib.decompressobj().decompress(raw[_OUTER.size : _OUTER.size + length], _MOST_BYTES)
+        inner, size, _, digits, *_ = _HEAD.unpack_from(data)
+        if (cookie, inner, digits) != (_DEFLATED_COOKIE, _COOKIE, _DIGITS):
+            raise ValueError("no HdrHistogram of three digits")
+        places, counts, place, at = [], [], 0, _HEAD.size
+        while at < _HEAD.size + size:
+            number, at = _read(data, at)
+            if place > _HIGHEST_PLACE:
+                raise ValueError("a HdrHistogram with buckets beyond its highest value")
+            if number < 0:
+                place -= number
+                continue
+            if number:
+                places.append(place)
+                counts.append(number)
+            place += 1
+        return _lowest(np.array(places, np.int64)), np.array(counts, np.int64)
+    except (struct.error, zlib.error, IndexError, OverflowError) as error:
+        raise ValueError(f"no HdrHistogram: {error}") from None
 
 
 def _place(values: Values) -> Values:
@@ -85,10 +94,11 @@ def _append(out: bytearray, number: int) -> None:
 
 def _read(data: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
-    while True:
+    while shift < 64:
         byte = data[at]
         at += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return (number >> 1) ^ -(number & 1), at
         shift += 7
+    raise ValueError("a HdrHistogram with a count that has no end")

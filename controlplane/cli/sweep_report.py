@@ -101,6 +101,7 @@ def _material(client: ControlClient, number: int) -> Material:
 
 def _from_capsule(path: Path) -> Material:
     """Raises CapsuleInvalid for what is none, or does not check out."""
+    from clients.load.histogram import decode
     from controlplane.errors import CapsuleInvalid
     from controlplane.reports.material import Material
     from controlplane.services.capsule_files import open_capsule
@@ -109,6 +110,11 @@ def _from_capsule(path: Path) -> Material:
         if wrong := opened.verify():
             raise CapsuleInvalid(f"{path} does not check out: {wrong[0]}", hint="get it again")
         found = opened.capsule
+    for at, one in enumerate(found.measurements):
+        try:
+            decode(one.histogram) if one.histogram else None
+        except ValueError as error:
+            raise CapsuleInvalid(f"{path}: the histogram of measurement {at} cannot be read: {error}") from None
     return Material(found.sweep, found.trials, found.measurements, found.fingerprints, dropped=found.dropped)
 
 

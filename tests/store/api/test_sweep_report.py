@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_a_capsule_is_reported_with_what_it_was_measured_on_and_without_the_api(
     file.write_bytes(whole.replace(b"Example CPU", b"Another CPU"))
     said = cli("sweep", "report", str(file), status=2)
     assert "error [capsule.invalid]: " in said
+    hostile = replace(material.measurements[0], histogram="AAAA")
+    with file.open("wb") as opened:
+        write_capsule(
+            replace(capsule(material), measurements=(hostile,), sweep=replace(material.sweep, evidence=None)),
+            store,
+            opened,
+        )
+    said = cli("sweep", "report", str(file), status=2)
+    assert "the histogram of measurement 0 cannot be read" in said
     with file.open("wb") as opened:
         write_capsule(anonymized(capsule(material), samples=True), store, opened)
     page = cli("sweep", "report", str(file), "--out", "-", "--format", "html")

@@ -1,6 +1,11 @@
 # Histograms are written byte for byte as by the reference library, and read back.
 from __future__ import annotations
 
+import base64
+import struct
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 
@@ -32,3 +37,34 @@ def test_no_values_are_an_empty_histogram() -> None:
 def test_another_kind_of_histogram_is_refused() -> None:
     with pytest.raises(ValueError, match="three digits"):
         decode("HISTFAAAACF4nJNpmSzMwMDAxAABMJoRRFybvITB/gNEgJMJAFonBJM=")
+
+
+def packed(payload: bytes, *, size: int | None = None) -> str:
+    head = struct.pack(">iiiiqqd", 0x1C849313, len(payload) if size is None else size, 0, 3, 1, HIGHEST, 1.0)
+    deflated = zlib.compress(head + payload)
+    return base64.b64encode(struct.pack(">ii", 0x1C849314, len(deflated)) + deflated).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no base64",
+        base64.b64encode(b"short").decode(),
+        base64.b64encode(struct.pack(">ii", 0x1C849314, 9) + b"not zlib").decode(),
+        packed(b"", size=100),
+        packed(b"\x80" * 100_000),
+        packed(bytes(1 << 25)),
+        packed(b"\xff" * 8 + b"\x7f" + b"\x02"),
+    ],
+    ids=["empty", "text", "short", "unpacked", "cut", "endless", "bomb", "beyond"],
+)
+def test_what_a_stranger_wrote_is_refused_soon(text: str) -> None:
+    """Capsules have histograms of whoever wrote them."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"."):
+            decode(text)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
