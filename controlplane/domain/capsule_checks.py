@@ -17,6 +17,8 @@ from controlplane.errors import CapsuleInvalid, ControlPlaneError
 _MOST = 2**31
 _LONGEST_BLOCK_SECONDS = 3600.0
 _LONGEST_SECONDS = 7 * 86400.0
+_LEAST = 1e-15
+"""Of figures; beyond that, and beyond its inverse, what is made of them overflows."""
 
 
 def check_replayable(capsule: Capsule) -> None:
@@ -66,6 +68,10 @@ def _blocks(measurements: Iterable[Measurement]) -> None:
             0 < one.round < _MOST and 0 <= order.place < _MOST and 0 <= order.turn < _MOST and 0 <= order.seed < _MOST
         ):
             raise CapsuleInvalid(f"a block of round {one.round} of the capsule has an impossible number")
+        odd = next((name for name, value in one.figures.items() if value and not _LEAST <= value <= 1 / _LEAST), None)
+        if odd is not None or not 0 <= one.seconds <= _LONGEST_SECONDS:
+            what = f"{one.seconds} s" if odd is None else f"{odd[:80]!r} {one.figures[odd]}"
+            raise CapsuleInvalid(f"a block of round {one.round} of the capsule shows {what}: nothing measured is so")
         whole += order.seconds
     if whole > _LONGEST_SECONDS:
         raise CapsuleInvalid(f"the blocks of the capsule last {whole:.0f} s, longer than any sweep may")

@@ -68,6 +68,9 @@ def test_what_was_exported_may_be_replayed() -> None:
         (lambda c: replace(c, measurements=tuple(
             replace(one, order=replace(one.order, place=at, seconds=3000.0))
             for at, one in enumerate(c.measurements * 50))), "longer than any sweep may"),
+        (block(lambda one: replace(one, figures={"throughput": 1e-320})), "shows 'throughput' 1e-320"),
+        (block(lambda one: replace(one, figures={"throughput": float("nan")})), "shows 'throughput' nan"),
+        (block(lambda one: replace(one, seconds=float("inf"))), "shows inf s"),
         (objective(metric="; rm"), "is not a name such as"),
         (objective(bound=10), "cannot be replayed"),
         (objective(more=1), "cannot be replayed"),
