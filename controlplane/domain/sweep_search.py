@@ -232,7 +232,7 @@ def _wish_words(wish: Objective, trial: Trial) -> str:
 
 def _none_meets(findings: Mapping[str, Sequence[Finding]]) -> str:
     if not findings:
-        return "there is no trial"
+        return "no trial was left at the end: each has its reason"
     lines = []
     for name, found in findings.items():
         open_ = [one for one in found if one.met is not Met.MET]

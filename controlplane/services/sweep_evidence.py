@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from clients.load.statistics import Interval
 from controlplane.domain.access import Permission, Principal
 from controlplane.domain.canonical import Json
+from controlplane.domain.catalog import Objective
 from controlplane.domain.evidence import Evidence, objectives_digest
 from controlplane.domain.fingerprints import Fingerprint, same_class
 from controlplane.domain.sweep_answer import figures_of_answer
 from controlplane.domain.sweep_compare import figures_seen
 from controlplane.domain.sweep_course import asked_of
 from controlplane.domain.sweep_rounds import Measurement, Verdict
-from controlplane.domain.sweep_search import Finding, Met, words
+from controlplane.domain.sweep_search import Finding, Met, finding, words
+from controlplane.domain.sweep_search import Trial as Seen
 from controlplane.domain.sweeps import Sweep, SweepState, Trial
 from controlplane.errors import Conflict, InvalidInput
 from controlplane.services.access import AccessService
@@ -61,7 +63,7 @@ class SweepEvidence:
             Proposal(
                 environment=environment,
                 model=found.model,
-                reason=reason or f"trial {one.name} of sweep {sweep}: {found.message}"[:_LONGEST],
+                reason=reason or _reason(found, one),
                 hypothesis=hypothesis or _why(found, one),
                 expected_effect=expected_effect or _expected(evidence.figures),
                 versions=(one.version,),
@@ -120,7 +122,7 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
         fingerprint=_one_class([seen.get(row.fingerprint) for row in measured]),
         measured_at=min(row.finished_at for row in measured),  # a sweep that was resumed a year later is a year old
         figures=figures,
-        findings=_findings(sweep, trial),
+        findings=_findings(sweep, trial, figures),
     )
 
 
@@ -133,22 +135,34 @@ def _one_class(fingerprints: Sequence[Fingerprint | None]) -> Fingerprint | None
     return last if all(one == last or same_class(one, last) for one in set(known)) else None
 
 
-def _findings(sweep: Sweep, trial: Trial) -> tuple[Finding, ...]:
-    """Of every hard objective: what the answer says of this trial, or that it says nothing."""
+def _findings(sweep: Sweep, trial: Trial, figures: Mapping[str, Interval]) -> tuple[Finding, ...]:
+    """Of every hard objective: what the answer says of this trial. Of one that it says nothing of, the race may show that it misses
+    a bound, and never that it holds one: who is ahead in a race owes a part of it to luck."""
     told = (sweep.answer or {}).get("findings")
     own = told.get(trial.name) if isinstance(told, Mapping) else None
     found = {one.objective: one for one in map(_finding, own if isinstance(own, list) else [])}
     silent = "the sweep did not measure it" if found else "the sweep did not measure the trial again at its end"
-    return tuple(
-        found.get(one.name, Finding(one.name, Met.CANNOT_TELL, silent))
-        for one in objectives_of(sweep)
-        if one.weight is None
-    )
+    seen = Seen(trial.name, figures, answers=0)
+
+    def of_race(objective: Objective) -> Finding:
+        one = finding(objective, seen)
+        return one if one.met is Met.MISSED else Finding(objective.name, Met.CANNOT_TELL, silent)
+
+    return tuple(found.get(one.name) or of_race(one) for one in objectives_of(sweep) if one.weight is None)
 
 
 def _finding(tree: Json) -> Finding:
     assert isinstance(tree, Mapping)
     return Finding(str(tree["objective"]), Met(str(tree["met"])), str(tree["reason"]))
+
+
+def _reason(sweep: Sweep, trial: Trial) -> str:
+    """Why this one, said once: a message may name its trial twice. It is of the chosen trial, so another one's reason names that."""
+    who, chosen = f"trial {trial.name}", (sweep.answer or {}).get("chosen")
+    if chosen != trial.name:
+        return f"{who} of sweep {sweep.id}, which chose {'none' if chosen is None else f'trial {chosen}'}"
+    told = sweep.message.removeprefix(f"{who}: ")
+    return f"sweep {sweep.id}: {told if told.startswith(f'{who} ') else f'{who}: {told}'}"[:_LONGEST]
 
 
 def _why(sweep: Sweep, trial: Trial) -> str:

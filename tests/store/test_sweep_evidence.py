@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from controlplane.domain.canonical import digest
+from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_search import Met
 from controlplane.domain.sweeps import Sweep, SweepState
 from controlplane.errors import Conflict, InvalidInput, NotFound, PermissionDenied
@@ -79,7 +80,8 @@ def test_the_chosen_trial_becomes_an_ordinary_change_that_the_gate_passes(swept:
     assert (gate.name, gate.outcome) == ("evidence", "passed")
     assert "to be at most 10 ms" in gate.message
     assert view.blockers == ()
-    assert view.request.reason == f"trial {plan.evidence.name} of sweep {swept.sweep.id}: {swept.sweep.message}"
+    assert view.request.reason.startswith(f"sweep {swept.sweep.id}: trial {plan.evidence.name}: ")
+    assert view.request.reason.count(f"trial {plan.evidence.name}") == 1
     assert view.request.hypothesis.startswith(str(answer["reason"]))
     assert "sustainable_rate" in view.request.expected_effect
     assert swept.changes.apply(swept.house["olga"], view.request.id).request.state.value == "applying"
@@ -97,7 +99,41 @@ def test_another_trial_may_be_proposed_and_its_evidence_says_what_it_cannot(swep
     (gate,) = view.plan.gates
     assert gate.outcome == "inconclusive"
     assert "the sweep did not measure the trial again at its end" in gate.message
+    chosen = f"trial {swept.sweep.id}.{swept.chosen()}"
+    assert view.request.reason == f"trial {swept.sweep.id}.{other} of sweep {swept.sweep.id}, which chose {chosen}"
+    assert chosen not in view.request.hypothesis.partition(":")[0]
     assert [one.code for one in view.blockers] == ["gate"]
+
+
+def test_a_trial_that_the_race_shows_to_miss_a_bound_says_so_as_evidence(
+    swept: Swept, store: ObjectArtifactStore
+) -> None:
+    house = swept.house
+    with house.storage.write() as unit:
+        unit.catalog.remove_objective(P99.model, P99.name)
+        unit.catalog.set_objective(Objective(P99.model, "much", "throughput", "", "at_least", "90000", "product", None))
+    sweep, bench = house.start(load={"concurrency": 4}), SimulatedBench()
+    bench.time.instant = house.clock.now()
+    runner = SweepRunner(
+        house.storage,
+        house.clock,
+        bench.open,
+        store,
+        house.codec,
+        name="two",
+        lease_seconds=30,
+        turns=Turns(),
+        poll_seconds=0.01,
+    )
+    assert runner.once()
+    house.clock.instant = max(house.clock.instant, bench.time.instant)
+    swept.sweep = house.get(sweep)
+    assert swept.sweep.answer is not None
+    assert swept.sweep.answer["chosen"] is None
+    view = swept.propose(trial=1)
+    (gate,) = view.plan.gates
+    assert (gate.outcome, "to be at least 90000" in gate.message) == ("failed", True)
+    assert view.request.reason == f"trial {sweep.id}.1 of sweep {sweep.id}, which chose none"
 
 
 def test_a_trial_that_could_not_be_measured_is_not_proposed(swept: Swept) -> None:

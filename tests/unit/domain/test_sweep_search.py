@@ -184,7 +184,7 @@ def test_where_none_is_shown_to_meet_everything_none_is_chosen_and_each_says_why
         "no trial is shown to meet every hard objective. a: latency_ms-need missed, latency_ms p99 is 20 (19.6 to 20.4) ms"
     )
     assert "b: latency_ms-need cannot tell, " in found.reason
-    assert answer([], [LATENCY], [P99]).reason == "there is no trial"
+    assert answer([], [LATENCY], [P99]).reason == "no trial was left at the end: each has its reason"
 
 
 def test_the_order_in_which_trials_come_changes_nothing() -> None:
