@@ -39,6 +39,7 @@ GoOn = Callable[[], None]
 _START_SECONDS = 60.0
 _COME_BACK_SECONDS = 60.0
 _LEAVE_SECONDS = 15.0
+_TAKEN_SECONDS = 30.0
 _DIE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
 _LOG_LINES, _LOG_CHARACTERS = 60, 8000
@@ -317,15 +318,21 @@ class RemoteScratch:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
+    """Whose sweep was cancelled, or taken over, leaves soon: the next one's does not fail of it."""
     home.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + _TAKEN_SECONDS
     with (home / "bench.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeUnavailable(
-                f"another process measures on the bench in {home}",
-                hint="wait for it; a bench takes one sweep at a time",
-            ) from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise RuntimeUnavailable(
+                        f"another process measures on the bench in {home}",
+                        hint="wait for it; a bench takes one sweep at a time",
+                    ) from None
+                time.sleep(_PAUSE_SECONDS)
         yield
 
 

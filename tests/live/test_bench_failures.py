@@ -252,7 +252,10 @@ def assert_nothing_left(state: ServerState, processes: list[psutil.Process]) -> 
     assert [path for path in SHARED_MEMORY.iterdir() if path.name.startswith(state.shm_prefix)] == []
 
 
-def test_a_bench_is_held_by_one_at_a_time(runtime: TritonRuntime, bench: LocalBench) -> None:
+def test_a_bench_is_held_by_one_at_a_time(
+    runtime: TritonRuntime, bench: LocalBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.bench.scratch._TAKEN_SECONDS", 0.1)
     scratch = bench.scratch
     assert isinstance(scratch, EmbeddedScratch)
     with pytest.raises(RuntimeUnavailable, match="another process measures"), embedded_bench(scratch.home, runtime):
