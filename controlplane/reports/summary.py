@@ -146,7 +146,8 @@ class Summary:
     def next_commands(self) -> tuple[str, ...]:
         sweep = self.findings.material.sweep
         if self.findings.chosen is not None:
-            return (f"tritonctl sweep propose {self.findings.chosen.name}", f"tritonctl sweep show {sweep.id} --trials")
+            propose = f"tritonctl sweep propose {self.findings.chosen.name} --env {sweep.environment or 'ENV'}"
+            return (propose, f"tritonctl sweep show {sweep.id} --trials")
         if sweep.state in ACTIVE:
             return (f"tritonctl sweep watch {sweep.id}",)
         if sweep.state in {SweepState.FAILED, SweepState.CANCELLED}:
@@ -162,7 +163,7 @@ class Summary:
         one, chosen = _objective(tree), self.findings.chosen
         asked, hard = objective(dict(tree)), one.weight is None
         if chosen is None:
-            return Goal(one.name, asked, one.stakeholder, hard, "", "")
+            return Goal(one.name, asked, one.stakeholder, hard, *self._nearest(one))
         figures = self.findings.figures.get(chosen.number, {})
         for told in items(fields(self.findings.answer.get("findings")).get(chosen.name)):
             if fields(told).get("objective") == one.name:
@@ -186,6 +187,18 @@ class Summary:
         met = Met.MET if good else Met.MISSED
         reason = f"{figure_title(name)} is {said(figures[name], unit(name))}, wished {one.direction.replace('_', ' ')} {one.bound}"
         return Goal(one.name, asked, one.stakeholder, hard, met.value, reason)
+
+    def _nearest(self, one: Objective) -> tuple[str, str]:
+        """Where nothing is chosen: how far the best trial is off. That one of them holds this objective alone is no result."""
+        name, numbers = figure_name(one), {trial.number: trial for trial in self.findings.material.trials}
+        known = [(figures[name].value, number) for number, figures in self.findings.figures.items() if name in figures]
+        if not known or self._replays or self.findings.material.sweep.state is not SweepState.FINISHED:
+            return "", ""
+        _, best = (max if one.direction == "at_least" else min)(known)
+        answers = sum(point.answers for point in self.findings.points if point.trial.number == best)
+        found = finding(one, Seen(numbers[best].name, self.findings.figures[best], answers))
+        result = found.met.value if found.met is not Met.MET and one.weight is None else ""
+        return result, f"the nearest is trial {numbers[best].name}: {found.reason}"
 
 
 def markdown(findings: Findings) -> str:

@@ -70,6 +70,7 @@ def test_the_markdown_is_one_page_that_ties_goal_to_outcome(rising: Findings) ->
     assert said(p99, "ms") in text
     assert f"`{rising.material.sweep.evidence}`" in text
     assert len(text.splitlines()) < 60
+    assert f"    tritonctl sweep propose {rising.chosen.name} --env prod\n" in text
 
 
 def test_nothing_that_people_wrote_is_markdown(rising: Findings) -> None:
@@ -108,6 +109,19 @@ def test_a_replay_says_what_agrees_and_chooses_nothing(rising: Findings) -> None
     assert summary.reasons == ("Trial 3: p99 differs.",)
     assert summary.gains == ()
     assert "tritonctl sweep propose" not in markdown(Findings(material))
+
+
+def test_where_nothing_is_chosen_a_goal_says_how_far_the_nearest_is_off(rising: Findings) -> None:
+    sweep = rising.material.sweep
+    strict: JsonObject = {**sweep.objectives[0], "bound": "0.001"}
+    assert sweep.answer is not None
+    answer: JsonObject = {**sweep.answer, "chosen": None, "front": [], "reason": "no trial is shown to"}
+    material = replace(rising.material, sweep=replace(sweep, answer=answer, objectives=(strict,)))
+    (goal,) = Summary(Findings(material)).goals
+    assert goal.result == "missed"
+    assert goal.reason.startswith("the nearest is trial 12.")
+    assert goal.reason.endswith("ms, to be at most 0.001 ms")
+    assert "| missed | the nearest is trial 12." in markdown(Findings(material))
 
 
 def test_a_ladder_says_which_load_its_latencies_are_of(ladder: Findings) -> None:
