@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from clients.load.statistics import Interval
 from controlplane.domain.access import Permission, Principal
+from controlplane.domain.audit import Action
 from controlplane.domain.canonical import Json
 from controlplane.domain.catalog import Objective
 from controlplane.domain.evidence import Evidence, objectives_digest
@@ -103,10 +104,11 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
     if trial.config is None or trial.failure or not figures:
         why = "; ".join(trial.refused) or trial.failure or "no block of it shows anything"
         raise Conflict(f"trial {trial.name} cannot be proposed: {why}", hint=f"tritonctl sweep show {sweep.id}")
-    digest = rows_digest(unit, sweep.id)
-    if digest is None or digest != sweep.evidence:
+    digest, told = rows_digest(unit, sweep.id), _told(unit, sweep)
+    if digest is None or not digest == sweep.evidence == told:
+        ended = sweep.evidence if digest != sweep.evidence else f"{told} by the audit log"
         raise InvalidInput(
-            f"the rows of sweep {sweep.id} have the digest {digest}, and it ended with {sweep.evidence}: they were changed",
+            f"the rows of sweep {sweep.id} have the digest {digest}, and it ended with {ended}: they were changed",
             hint=f"measure again: tritonctl sweep run {sweep.model}",
         )
     seen = unit.sweeps.fingerprints(row.fingerprint for row in measured)
@@ -124,6 +126,12 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
         figures=figures,
         findings=_findings(sweep, trial, figures),
     )
+
+
+def _told(unit: UnitOfWork, sweep: Sweep) -> str | None:
+    """What the audit log says the sweep ended with: who can change rows can take their digest anew, too."""
+    entries = unit.audit.entries(subject=("sweep", str(sweep.id)), action=Action.SWEEP_FINISHED.value, limit=1)
+    return str(entries[0].details["evidence"]) if entries else None
 
 
 def _one_class(fingerprints: Sequence[Fingerprint | None]) -> Fingerprint | None:

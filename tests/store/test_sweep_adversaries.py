@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from controlplane.domain.canonical import digest
+from controlplane.domain.access import SYSTEM
+from controlplane.domain.audit import Action, AuditFact
+from controlplane.domain.canonical import Json, digest
 from controlplane.domain.sweep_rounds import Verdict
-from controlplane.errors import Conflict, SweepInvalid
+from controlplane.errors import Conflict, InvalidInput, SweepInvalid
 from controlplane.services.evidence import rows_digest
 from controlplane.services.sweep_evidence import SweepEvidence
 from controlplane.storage.sweeps import FingerprintRow, MeasurementRow, SweepRow, TrialRow
@@ -22,12 +24,23 @@ from tests.store.test_sweep_replays import Capsules, there
 __all__ = ["swept", "there"]
 
 
-def sealed(swept: Swept) -> None:
-    """As if the sweep had ended with its rows as they are."""
+def sealed(swept: Swept, *, told: bool = True) -> None:
+    """As if the sweep had ended with its rows as they are; the audit log too says so if it is `told`."""
     with swept.house.storage.write() as unit:
         row = unit.session.get(SweepRow, swept.sweep.id)
         assert row is not None
         row.evidence = rows_digest(unit, swept.sweep.id)
+        if told:
+            details: dict[str, Json] = {"chosen": None, "evidence": row.evidence, "measurements": 0}
+            unit.audit.append(AuditFact(SYSTEM, Action.SWEEP_FINISHED, {"sweep": str(swept.sweep.id)}, details))
+
+
+def test_rows_whose_digest_was_taken_anew_are_not_those_of_the_audit_log(swept: Swept) -> None:
+    with swept.house.storage.write() as unit:
+        unit.sweeps.set_fates(swept.sweep.id, swept.chosen(), [{"look": 1, "fate": "chosen", "reason": "because"}])
+    sealed(swept, told=False)
+    with pytest.raises(InvalidInput, match="by the audit log: they were changed"):
+        swept.propose()
 
 
 def test_a_replay_is_no_evidence(there: Capsules) -> None:
