@@ -18,7 +18,7 @@ from controlplane.domain.sweep_course import Raced, Terms
 from controlplane.domain.sweep_figures import RATE, Asked
 from controlplane.domain.sweep_rates import Found, Sought
 from controlplane.domain.sweep_reasons import reasons, shares_of
-from controlplane.domain.sweep_rounds import Measurement, Stage
+from controlplane.domain.sweep_rounds import Measurement, Stage, Verdict
 from controlplane.domain.sweep_search import Advantage, Answer, Figure, Met, answer, apart, words
 from controlplane.domain.sweep_search import Trial as Seen
 from controlplane.domain.sweeps import Sweep, Trial
@@ -58,6 +58,8 @@ def concluded(
     notes = [*raced.notes, *(() if sought is None else sought.notes)]
     if not raced.standing.finalists and finalists and not any(one.confirmed for one in rates.values()):
         notes.append("no finalist was measured again: who was ahead owes a part of it to luck")
+    if chosen is not None and (said := _late(measurements, chosen, rates)):
+        notes.append(said)
     made: JsonObject = {
         "schema": 1,
         "chosen": None if chosen is None else chosen.name,
@@ -188,6 +190,21 @@ def _because(
         lines.append(f"{where}: {shares.words}")
     lines += reasons(terms.asked, trials, measurements, chosen)
     return lines
+
+
+def _late(measurements: Sequence[Measurement], chosen: Trial, rates: Mapping[str, Found]) -> str:
+    """Of the blocks that the answer rests on, how many the generator sent late. They count: it only makes a candidate look slower."""
+    rate = rates.get(chosen.candidate)
+    own = [one for one in measurements if one.order.candidate == chosen.candidate and one.stage is Stage.CONFIRM]
+    if rate is not None and rate.confirmed:
+        own = list(rate.again)
+    late = sum(one.verdict is Verdict.CLIENT_LIMITED for one in own)
+    if not late:
+        return ""
+    return (
+        f"in {late} of the {len(own)} blocks that the choice rests on the load generator itself was late, which counts against the "
+        "candidate: on a host with processors to spare it may do better"
+    )
 
 
 def _beaten(who: str, rates: Mapping[str, Found]) -> str | None:

@@ -16,7 +16,7 @@ from controlplane.domain.sweep_answer import Conclusion, interval_of
 from controlplane.domain.sweep_candidates import candidates
 from controlplane.domain.sweep_compare import compared
 from controlplane.domain.sweep_plan import groups, load_of, plan
-from controlplane.domain.sweep_rounds import Measurement, Requests, Stage
+from controlplane.domain.sweep_rounds import Measurement, Requests, Stage, Verdict
 from controlplane.domain.sweep_space import Space, Subject, space_of
 from controlplane.domain.sweep_spec import Shape, spec_from_json
 from controlplane.domain.sweeps import Sweep, SweepState, Taken, Trial
@@ -156,6 +156,23 @@ def test_an_objective_that_nobody_can_measure_here_is_named_and_does_not_stand_i
     end = Simulated({}, (P99, accuracy)).run()
     assert end.answer["unseen"] == ["right"]
     assert end.answer["chosen"] is not None
+
+
+def test_a_choice_that_rests_on_blocks_of_a_late_generator_says_so() -> None:
+    sweep = Simulated({})
+    sweep.run()
+    late = (Stage.CONFIRM, Stage.RATE)
+    sweep.taken = [
+        replace(one, measurement=replace(one.measurement, verdict=Verdict.CLIENT_LIMITED))
+        if one.measurement.stage in late
+        else one
+        for one in sweep.taken
+    ]
+    end = sweep.where().conclusion()
+    assert end.answer["chosen"] is not None
+    notes = end.answer["notes"]
+    assert isinstance(notes, list)
+    assert "in 5 of the 5 blocks that the choice rests on the load generator itself was late" in str(notes[-1])
 
 
 def test_where_no_candidate_holds_the_bound_nothing_is_chosen_and_it_is_said_why() -> None:
