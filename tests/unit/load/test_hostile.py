@@ -267,7 +267,8 @@ def test_load_acceptance_6_goaway_fails_the_calls_that_it_leaves_out() -> None:
     with hostile(script) as server:
         measured, ended = run(server, Load(concurrency=2))
     assert ended["OK"] == server.good > 50
-    assert set(ended) <= {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}  # the last one's is given up at the end
+    # the last one's call is given up at the end
+    assert set(ended) <= {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"}
     assert measured.failures["UNAVAILABLE"] == "the server goes away (code 11) calm"
     assert ended["UNAVAILABLE"] >= len(server.talks) - 2
 
