@@ -19,6 +19,7 @@ _VERSIONS = re.compile(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*")
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,6})?"
 _MOST = {"rate": 200_000, "concurrency": 10_000}
 """More than one load generator brings about, and not so much that what it prepares takes the worker's memory."""
+_MOST_DIMENSIONS = 64
 
 
 class Method(StrEnum):
@@ -140,6 +141,8 @@ class SweepSpec:
     search: Search = field(default_factory=Search)
 
     def __post_init__(self) -> None:
+        if len(self.space) > _MOST_DIMENSIONS:
+            raise SweepInvalid(f"space has {len(self.space)} dimensions", hint=f"at most {_MOST_DIMENSIONS}")
         for one, other in combinations(self.space, 2):
             if meet(place(one.name), place(other.name)):
                 raise SweepInvalid(

@@ -76,6 +76,7 @@ def test_a_spec_has_one_form_and_one_digest() -> None:
         ({"model": "m", "search": {"sede": 1}}, "'sede'", "did you mean seed?"),
         ({"model": "m", "search": {"seed": True}}, "True", "whole number"),
         ({"model": "m", "search": {"seconds": 3}}, "search.seconds cannot be 3", "10 to"),
+        ({"model": "m", "space": {f'parameters["{n}"].string_value': ["1"] for n in range(65)}}, "65 dimensions", "at most 64"),
         ({"model": "m", "search": {"candidates": 1001}}, "search.candidates cannot be 1001", "1 to 1000"),
         ({"model": "m", "search": {"margin_percent": 0}}, "margin_percent", "above 0"),
         ({"model": "m", "search": {"margin_percent": 80}}, "80", "up to 50"),
