@@ -177,7 +177,7 @@ def _too_large(config: JsonObject, version: int, subject: Subject, rows: int) ->
                 "sweep.rows",
                 "max_batch_size",
                 f"requests of {rows} rows do not fit into max_batch_size {most}",
-                f"use {rows} or more, or smaller requests",
+                f"use {rows} or more, or a smaller load.rows",
             )
         )
     weights = subject.sizes.get(version, 0)

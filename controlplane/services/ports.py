@@ -91,6 +91,10 @@ class ConfigCodec(Protocol):
         """The same tree in its one normal form. Raises ConfigInvalid for unknown fields, wrong types and enums."""
         ...
 
+    def check_path(self, path: str) -> None:
+        """Raises ConfigPathInvalid for a place that no config has, whatever is set in it."""
+        ...
+
     def set(self, config: JsonObject, path: str, text: str) -> JsonObject:
         """A new tree with the value at `path` replaced; `text` is read as the field's type asks (a message or list as
         JSON). Raises ConfigPathInvalid or ConfigInvalid."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from controlplane.domain.ensembles import members
 from controlplane.domain.environments import RevisionContent
 from controlplane.domain.servers import HostFacts
 from controlplane.domain.sweep_candidates import Candidate, Candidates, Refusal, candidates
-from controlplane.domain.sweep_dimensions import Dimension
+from controlplane.domain.sweep_dimensions import SHORT, Dimension, place
 from controlplane.domain.sweep_figures import Bound, bound_of
 from controlplane.domain.sweep_plan import LoadChoice, groups, load_of, plan
 from controlplane.domain.sweep_rounds import Requests
@@ -21,7 +22,7 @@ from controlplane.domain.sweep_space import Space, Subject, space_of
 from controlplane.domain.sweep_spec import Method, SweepSpec, spec_from_json
 from controlplane.domain.sweep_values import condition
 from controlplane.domain.sweeps import Sweep, SweepState, Trial
-from controlplane.errors import NotFound, SweepInvalid
+from controlplane.errors import ConfigPathInvalid, NotFound, SweepInvalid
 from controlplane.services.configs import highest
 from controlplane.services.deployments import base_content
 from controlplane.services.ports import ConfigCodec, ConfigGenerator
@@ -88,6 +89,7 @@ class SweepDrafts:
     ) -> Draft:
         """Raises SweepInvalid with the reason where nothing can be measured, and NotFound."""
         bench = check_bench(bench or EMBEDDED, self._benches)
+        _check_places(spec, self.codec)
         base = self._read(spec, environment, bench)
         bases = {number: self._config(base, version, bench) for number, version in base.versions.items()}
         _check(spec, base, bases)
@@ -268,6 +270,17 @@ def _requests(version: Version, rows: int) -> Requests:
     return Requests(golden.blob, rows, sequences=golden.mode is GoldenMode.SEQUENCE)
 
 
+def _check_places(spec: SweepSpec, codec: ConfigCodec) -> None:
+    """A place that no config has would be refused with each choice, and a condition on it would never be looked at."""
+    for one in spec.space:
+        named = [] if one.name in SHORT else [("space", one.name)]
+        for what, path in [*named, *((f"space.{one.name}.when", condition.where) for condition in one.when)]:
+            try:
+                codec.check_path(path)
+            except ConfigPathInvalid as error:
+                raise SweepInvalid(f"{what}: {error.message}", hint=error.hint) from None
+
+
 def _check(spec: SweepSpec, base: _Base, bases: Mapping[int, JsonObject]) -> None:
     for number, config in bases.items():
         if "ensemble_scheduling" in config:
@@ -294,14 +307,23 @@ def _check_load(choice: LoadChoice, bound: Bound | None, spec: SweepSpec) -> Non
 def _check_candidates(spec: SweepSpec, space: Space, found: Candidates) -> None:
     if len(found.tried) > 1:
         return
-    why = [f"{one.path}: {one.sentence}" for one in space.reasons]
-    why += [f"{f.path}: {f.message}" for one in found.refusals for f in one.findings]
-    listed = "; ".join(dict.fromkeys(why[:_REASONS_SAID]))
+    refused = [one["reason"] for one in _refused_because(found)]
+    single = {place(one.name) for one in space.dimensions if len(one.values) < 2}
+    others = [one for one in space.reasons if one.path in single or one.sentence.startswith("left as it is")]
+    why = [*refused, *(f"{one.path}: {one.sentence}" for one in others)] if found.tried else refused
     what = "there is nothing to vary" if found.tried else "no config of its space can be tried"
     raise SweepInvalid(
-        f"{spec.model}: {what}. {listed}",
-        hint="name values in the spec: space: {instances: [1, 2]}, or several versions",
+        f"{spec.model}: {what}. {'; '.join(map(str, why[:_REASONS_SAID]))}",
+        hint="name values in the spec: space: {instances: [1, 2]}, or several versions"
+        if found.tried
+        else next((f.hint for one in found.refusals for f in one.findings), "name other values in the spec's space"),
     )
+
+
+def _refused_because(found: Candidates) -> list[JsonObject]:
+    """Each reason once with how many choices it meets, the most common first."""
+    counted = Counter(f"{f.path}: {f.message}" for one in found.refusals for f in one.findings)
+    return [{"reason": reason, "choices": count} for reason, count in counted.most_common(_REASONS_SAID)]
 
 
 def _space_json(space: Space, subject: Subject, found: Candidates, beside: Manifest, memory_bytes: int) -> JsonObject:
@@ -315,6 +337,7 @@ def _space_json(space: Space, subject: Subject, found: Candidates, beside: Manif
         "left_out": found.left_out,
         "drawn": found.drawn,
         "refused": len(found.refusals),
+        "refused_because": _refused_because(found),
         "bases": {str(number): config for number, config in subject.bases.items()},
         "host": {**asdict(subject.host), "memory_bytes": str(subject.host.memory_bytes)},
         "beside": beside.to_json(),

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -52,6 +52,22 @@ def set_value(config: JsonObject, path: str, text: str) -> JsonObject:
         raise ConfigInvalid(f"a value of {len(text)} characters is too large", hint=f"at most {MAX_VALUE} are read")
     steps = parse_path(path)
     return _at(_Place(None, False, ()), config, steps, lambda place, _: _read(place, text))
+
+
+def check_path(path: str) -> None:
+    """Raises ConfigPathInvalid for a place that no config has, whatever is set in it."""
+    place = _Place(None, False, ())
+
+    def come(to: _Place, _: Json) -> Json:
+        nonlocal place
+        place = to
+        return None
+
+    for step in parse_path(path):
+        at, listed = place, place.field is not None and place.field.is_repeated and not place.element
+        any_element = listed and place.entry is None and not isinstance(step, Field)
+        _walk(place, None, (Append() if any_element else step,), come)
+        place = replace(place, path=(*at.path, step))
 
 
 def unset_value(config: JsonObject, path: str) -> JsonObject:

@@ -41,6 +41,9 @@ class PbtxtCodec:
             _check_length(text_format.MessageToString(message, as_utf8=True))
         return tree_of(message)
 
+    def check_path(self, path: str) -> None:
+        config_edit.check_path(path)
+
     def set(self, config: JsonObject, path: str, text: str) -> JsonObject:
         return self.check(config_edit.set_value(self.check(config), path, text))
 

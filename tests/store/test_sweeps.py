@@ -145,6 +145,39 @@ def test_a_space_with_nothing_to_vary_is_refused_with_why(house: SweepHouse) -> 
     assert error.message.startswith("digits: there is nothing to vary. instance_group[0].count: 1, as the spec says")
 
 
+@pytest.mark.parametrize(
+    ("spec", "said", "hint"),
+    [
+        (
+            {"space": {"dynamic_batching.preserve_orderin": [True, False]}},
+            "space: config path dynamic_batching.preserve_orderin leads nowhere",
+            "preserve_ordering",
+        ),
+        (
+            {"space": {"instances": {"values": [1, 2], "when": "max_batch_siz!=1"}}},
+            "space.instances.when: config path max_batch_siz leads nowhere",
+            "max_batch_size",
+        ),
+        (
+            {"load": {"concurrency": 4, "rows": 500}},
+            "digits: no config of its space can be tried. max_batch_size: requests of 500 rows do not fit into max_batch_size",
+            "load.rows",
+        ),
+    ],
+)
+def test_what_no_config_has_or_fits_is_named(house: SweepHouse, spec: JsonObject, said: str, hint: str) -> None:
+    error = refused(house, **{"defaults": True, **spec})
+    assert error.message.startswith(said)
+    assert hint in str(error.hint)
+
+
+def test_a_plan_counts_its_refusals_by_reason(house: SweepHouse) -> None:
+    because = house.start(space={"instances": [1, 1000], "max_batch_size": [1, 8]}).space["refused_because"]
+    reason = 'parameters["intra_op_thread_count"].string_value: 1000 instances of 1 threads'
+    assert isinstance(because, list)
+    assert [(str(one["reason"]).startswith(reason), one["choices"]) for one in map(dict, because)] == [(True, 2)]
+
+
 def test_a_rate_is_not_looked_for_without_a_latency_to_hold(house: SweepHouse) -> None:
     with house.storage.write() as unit:
         unit.catalog.remove_objective(MODEL, P99.name)

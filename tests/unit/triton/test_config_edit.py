@@ -22,6 +22,23 @@ BASE: JsonObject = {
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "instance_group[7].count",
+        'parameters["x"].string_value',
+        'input["none"].dims',
+        "max_batch_size",
+        "dynamic_batching",
+    ],
+)
+def test_a_path_is_checked_without_a_config(path: str) -> None:
+    codec.check_path(path)
+    for wrong in (f"{path}.nothing", f"{path}[0].nothing"):
+        with pytest.raises(ConfigPathInvalid, match="leads nowhere"):
+            codec.check_path(wrong)
+
+
+@pytest.mark.parametrize(
     ("path", "text", "field", "value"),
     [
         ("max_batch_size", " 8 ", "max_batch_size", 8),
