@@ -43,7 +43,7 @@ class SweepRow(Base):
     load: Mapped[JsonObject] = mapped_column(CanonicalJson)
     plan: Mapped[JsonObject] = mapped_column(CanonicalJson)
     objectives: Mapped[list[JsonObject]] = mapped_column(CanonicalJson)
-    state: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20), index=True)
     started_by: Mapped[str] = mapped_column(String(100))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     environment: Mapped[str | None] = mapped_column(String(100))

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_sweeps_model_sweeps_state", "sweeps", ["model", "state"])
+    op.create_index("ix_sweeps_state", "sweeps", ["state"])
     op.create_table(
         "sweep_trials",
         sa.Column("sweep_id", sa.Integer(), autoincrement=False, nullable=False),

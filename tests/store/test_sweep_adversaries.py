@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import inspect
 
 from controlplane.domain.access import SYSTEM
 from controlplane.domain.audit import Action, AuditFact
@@ -167,3 +168,10 @@ def test_a_page_of_measurements_reads_no_others(swept: Swept) -> None:
         assert last is not None
         last.content = {}
     assert house.sweeps.measurements(house["vera"], sweep, limit=5) == whole[:5]
+
+
+def test_who_looks_for_a_sweep_that_waits_reads_none_that_is_over(storage: Storage) -> None:
+    """Workers look twice a second, and a finished sweep has tens of kilobytes before its state."""
+    with storage.read() as unit:
+        indexes = inspect(unit.session.connection()).get_indexes("sweeps")
+    assert ["state"] in [one["column_names"] for one in indexes]
