@@ -156,7 +156,8 @@ def plan(
         if search.method is Method.EXHAUSTIVE or count <= 2:
             raise SweepInvalid(
                 f"{count} candidates need {lasts} s, and the budget is {search.seconds} s",
-                hint=f"set search.seconds to {lasts}, or take steps away from the load",
+                hint=f"give it the time: --seconds {lasts}, or search.seconds: {lasts} in its spec"
+                + (", or take steps away from the load" if steps > 1 else ""),
                 details={"seconds": lasts},
             )
     raise AssertionError("count ends at 1")

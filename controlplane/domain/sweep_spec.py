@@ -183,7 +183,7 @@ def spec_from_json(tree: Json) -> SweepSpec:
     space = {} if wanted is None else _object(wanted, "space", None)
     return SweepSpec(
         check_name(model, "model"),
-        _versions(after if ":" in named else top.get("versions", [])),
+        versions_of(after if ":" in named else top.get("versions", [])),
         tuple(dimension(name, space[name]) for name in sorted(space)),
         defaults,
         _load(top.get("load")),
@@ -191,7 +191,8 @@ def spec_from_json(tree: Json) -> SweepSpec:
     )
 
 
-def _versions(written: Json) -> tuple[int, ...]:
+def versions_of(written: Json) -> tuple[int, ...]:
+    """Of `[3, 4]`, `3` or `3,4`, in order. Raises SweepInvalid."""
     if isinstance(written, str) and _VERSIONS.fullmatch(written):
         written = [int(part) for part in written.split(",")]
     listed = written if isinstance(written, list) else [written]

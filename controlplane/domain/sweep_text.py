@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from controlplane.domain.canonical import Json
-from controlplane.domain.sweep_spec import SweepSpec, spec_from_json
+from controlplane.domain.sweep_spec import SweepSpec, spec_from_json, versions_of
 from controlplane.errors import SweepInvalid
 
 MOST_CHARACTERS = 256 * 1024
@@ -39,9 +39,8 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
 
 
 def spec_from_text(text: str, *, model: str = "", seed: int | None = None, seconds: int | None = None) -> SweepSpec:
-    """`model` is NAME or NAME:VERSION,…: it fills in what the text leaves out, and its versions, `seed` and `seconds` go before
-    the text's. Raises SweepInvalid, with line and column where the text cannot be read, and where both name a model and
-    not the same."""
+    """`model` is NAME or NAME:VERSION,…: it fills in what the text leaves out; `seed` and `seconds` go before the text's. Raises
+    SweepInvalid, with line and column where the text cannot be read, and where both name a model or versions and not the same."""
     if len(text) > MOST_CHARACTERS:
         raise SweepInvalid(f"a spec of {len(text)} characters is too large", hint=f"at most {MOST_CHARACTERS} are read")
     try:
@@ -63,9 +62,15 @@ def _completed(tree: Json, model: str, search: dict[str, int | None]) -> Json:
     if not isinstance(tree, dict):
         return tree
     said, (name, _, versions) = tree.get("model"), model.partition(":")
+    its_versions: Json = tree.get("versions") or (said.partition(":")[2] if isinstance(said, str) else "")
     if model and isinstance(said, str) and (its := said.partition(":")[0]) != name:
         raise SweepInvalid(
             f"the spec is of {its[:100]!r}, and {name[:100]!r} was asked for", hint="leave the model out of the spec"
+        )
+    if versions and its_versions and versions_of(versions) != (own := versions_of(its_versions)):
+        raise SweepInvalid(
+            f"the spec is of version {', '.join(map(str, own))} of {name[:100]!r}, and {versions[:100]} was asked for",
+            hint="name versions in the spec or on the command line",
         )
     if model and (versions or said is None):
         tree = {key: value for key, value in tree.items() if not (versions and key == "versions")} | {"model": model}

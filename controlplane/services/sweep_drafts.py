@@ -274,7 +274,7 @@ def _check_places(spec: SweepSpec, codec: ConfigCodec) -> None:
     """A place that no config has would be refused with each choice, and a condition on it would never be looked at."""
     for one in spec.space:
         named = [] if one.name in SHORT else [("space", one.name)]
-        for what, path in [*named, *((f"space.{one.name}.when", condition.where) for condition in one.when)]:
+        for what, path in [*named, *((f"space.{one.name}.when", asked.where) for asked in one.when)]:
             try:
                 codec.check_path(path)
             except ConfigPathInvalid as error:

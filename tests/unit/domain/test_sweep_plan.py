@@ -99,8 +99,14 @@ def test_a_race_tries_fewer_where_time_is_short_and_says_so() -> None:
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(SweepInvalid, match="no candidate"):
         plan(Search(), ONE, 0, beside=1)
-    with pytest.raises(SweepInvalid, match="2 candidates need"):
+    with pytest.raises(SweepInvalid, match="2 candidates need") as caught:
         plan(Search(seconds=10), ONE, 9, beside=9)
+    need = caught.value.details["seconds"]
+    assert caught.value.hint == f"give it the time: --seconds {need}, or search.seconds: {need} in its spec"
+    ladder = LoadChoice(Load(Shape.CONCURRENCY, "1,4"), finds_rate=False, reason="")
+    with pytest.raises(SweepInvalid) as caught:
+        plan(Search(seconds=10), ladder, 9, beside=9)
+    assert (caught.value.hint or "").endswith(", or take steps away from the load")
 
 
 def test_a_percentile_that_will_lack_answers_is_told_before_it_starts() -> None:

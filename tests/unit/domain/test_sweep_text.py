@@ -15,13 +15,13 @@ from controlplane.errors import NameInvalid, SweepInvalid
         ("# nothing said\n", "digits:3,4", SweepSpec("digits", (3, 4))),
         ("defaults: false", "digits", SweepSpec("digits", defaults=False)),
         ("model: digits:3", "digits", SweepSpec("digits", (3,))),
-        ("model: digits:3", "digits:4", SweepSpec("digits", (4,))),
-        ("{model: digits, versions: [3]}", "digits:4", SweepSpec("digits", (4,))),
+        ("model: digits:3", "digits:3", SweepSpec("digits", (3,))),
+        ("{model: digits, versions: [4, 3]}", "digits:3,4", SweepSpec("digits", (3, 4))),
         ("versions: [3]", "digits", SweepSpec("digits", (3,))),
         ("model: digits", "", SweepSpec("digits")),
     ],
 )
-def test_a_model_fills_in_the_spec_and_its_versions_go_first(text: str, model: str, expected: SweepSpec) -> None:
+def test_a_model_fills_in_the_spec(text: str, model: str, expected: SweepSpec) -> None:
     assert spec_from_text(text, model=model) == expected
 
 
@@ -37,6 +37,12 @@ def test_seed_and_seconds_go_before_those_of_the_spec() -> None:
     [
         ("model: words", "digits", "the spec is of 'words', and 'digits' was asked for"),
         ("model: words:1", "digits:1", "the spec is of 'words', and 'digits' was asked for"),
+        ("model: digits:3", "digits:4", "the spec is of version 3 of 'digits', and 4 was asked for"),
+        (
+            "{model: digits, versions: [1, 2]}",
+            "digits:1",
+            "the spec is of version 1, 2 of 'digits', and 1 was asked for",
+        ),
         ("model: digits", "digits:x", "versions cannot be 'x'"),
         ("model: 3", "digits", "the spec names no model"),
         ("[model, digits]", "digits", "the spec is not an object"),
