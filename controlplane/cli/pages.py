@@ -110,7 +110,7 @@ def _evidence(evidence: Evidence) -> None:
     """What it is of, and the numbers; the digests are for who compares."""
     facts(
         [
-            ("measured", when(evidence.measured_at)),
+            ("measured", f"from {when(evidence.measured_at)} on"),
             ("digest", evidence.digest),
             ("of", f"version {evidence.version}, artifact {evidence.artifact}"),
             ("config", evidence.config),

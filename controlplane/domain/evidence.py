@@ -146,7 +146,7 @@ def judge(
         return EvidenceOutcome.INCONCLUSIVE, f"trial {evidence.name}: {'; '.join(doubts)}"
     return (
         EvidenceOutcome.PASSED,
-        f"trial {evidence.name}, measured {format_instant(evidence.measured_at)}: {_seen(evidence)}",
+        f"trial {evidence.name}, measured from {format_instant(evidence.measured_at)}: {_seen(evidence)}",
     )
 
 
@@ -154,6 +154,7 @@ def _other(evidence: Evidence, desired: RevisionContent, at: EvidenceNow) -> lis
     """What is not what was measured."""
     found = []
     highest = desired.versions[-1]
+    model = str((desired.config or {}).get("name", "MODEL"))
     if highest.artifact != evidence.artifact:
         found.append(
             f"version {highest.number} has the artifact {highest.artifact}; measured was version {evidence.version}, {evidence.artifact}"
@@ -163,8 +164,8 @@ def _other(evidence: Evidence, desired: RevisionContent, at: EvidenceNow) -> lis
         found.append(f"the config is {config}; measured was {evidence.config}")
     if at.objectives != evidence.objectives:
         found.append(
-            "the model's objectives are not those that it was measured for (compare: tritonctl model objective list MODEL, "
-            f"tritonctl sweep show {evidence.sweep})"
+            f"the model's objectives are not those that it was measured for: compare tritonctl model objective list {model} with "
+            f"tritonctl sweep show {evidence.sweep}, sweep again (tritonctl sweep run {model}), and propose anew"
         )
     if at.rows is None:
         found.append(f"there is no sweep {evidence.sweep} any more")

@@ -15,7 +15,7 @@ EVIDENCE = "evidence"
 SAME, ANY = "same", "any"
 BLOCK, ACCEPT = "block", "accept"
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?-]{1,100}")
-_TEXT = re.compile(r"(?P<models>[^:=,]+)(:(?P<rest>[a-z_]+=\w+(,[a-z_]+=\w+)*))?")
+_TEXT = re.compile(r"(?P<models>[^:=,]+)(:(?P<rest>[a-z_]+=[^,=]{1,100}(,[a-z_]+=[^,=]{1,100})*))?")
 _HOW = "write it as MODELS, and after it, where wanted, :max_age_days=30,fingerprint=same|any,inconclusive=block|accept"
 _MOST = 20
 _DAYS = 30

@@ -138,7 +138,7 @@ def _below(value: Json, step: Step) -> Json:
 
 def similar(name: str, known: Iterable[str]) -> str:
     """The hint for a name that is not known."""
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}"
 

@@ -51,7 +51,7 @@ def test_a_trial_of_what_would_be_deployed_passes_with_its_numbers() -> None:
 
     assert outcome is EvidenceOutcome.PASSED
     assert reason == (
-        "trial 7.3, measured 2026-11-20T12:00:00.000000Z: fast: latency_ms p99 is 8.1 (7.9 to 8.4) ms, to be at most 10 ms"
+        "trial 7.3, measured from 2026-11-20T12:00:00.000000Z: fast: latency_ms p99 is 8.1 (7.9 to 8.4) ms, to be at most 10 ms"
     )
 
 
@@ -61,7 +61,8 @@ def test_a_trial_of_what_would_be_deployed_passes_with_its_numbers() -> None:
         (None, DESIRED, AT, "there is none; it is to be a trial of a sweep, at most 30 days old"),
         (EVIDENCE, replace(DESIRED, versions=(VersionRef(2, "sha256:" + "d" * 64),)), AT, "measured was version 2"),
         (EVIDENCE, replace(DESIRED, config=CONFIG | {"max_batch_size": 16}), AT, "the config is sha256:"),
-        (EVIDENCE, DESIRED, replace(AT, objectives=objectives_digest([replace(P99, bound="5")])), "objectives"),
+        (EVIDENCE, DESIRED, replace(AT, objectives=objectives_digest([replace(P99, bound="5")])),
+         "sweep again (tritonctl sweep run digits)"),
         (EVIDENCE, DESIRED, replace(AT, rows="sha256:other"), "the rows of sweep 7 were changed"),
         (EVIDENCE, DESIRED, replace(AT, rows=None), "there is no sweep 7 any more"),
         (EVIDENCE, DESIRED, replace(AT, now=NOW + timedelta(days=29)), "it is 31.0 days old, and may be 30"),
@@ -151,6 +152,11 @@ def test_a_clause_is_read_from_text_and_written_as_it_is_read() -> None:
 def test_what_is_no_clause_is_refused(text: str) -> None:
     with pytest.raises(PolicyInvalid):
         EvidenceClause.from_json(text)
+
+
+def test_a_wrong_value_of_a_clause_is_named() -> None:
+    with pytest.raises(PolicyInvalid, match="max_age_days is -1"):
+        EvidenceClause.from_json("reader:max_age_days=-1")
 
 
 def test_a_policy_keeps_its_clauses_and_asks_once_for_each_pattern() -> None:

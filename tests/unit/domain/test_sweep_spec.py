@@ -10,7 +10,7 @@ from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.sweep_dimensions import Dimension
 from controlplane.domain.sweep_spec import Load, Method, Search, Shape, SweepSpec, spec_from_json
 from controlplane.domain.sweep_text import spec_from_text
-from controlplane.domain.sweep_values import Condition, condition, ladder
+from controlplane.domain.sweep_values import Condition, condition, ladder, similar
 from controlplane.errors import ConfigPathInvalid, NameInvalid, SweepInvalid
 
 FULL = """
@@ -64,6 +64,10 @@ def test_a_spec_has_one_form_and_one_digest() -> None:
     assert spec_from_text(lines).digest == spec.digest
     assert spec_from_json({"model": "digits", "search": {"seed": 1}}).digest == SweepSpec("digits").digest
     assert spec_from_json({"model": "digits", "search": {"seed": 2}}).digest != SweepSpec("digits").digest
+
+
+def test_a_hint_names_each_known_word_once() -> None:
+    assert similar("zzz", ["b", "a", "b"]) == "known here: a, b"
 
 
 @pytest.mark.parametrize(
