@@ -20,6 +20,8 @@ from controlplane.cli.sweep_progress import Standing, duration, followed
 F = TypeVar("F", bound=Callable[..., Any])
 _STATES = ("queued", "running", "finished", "failed", "cancelled")
 _LONGEST = 10
+_BRIEF = 120
+"""Characters of a message in a list."""
 ELSEWHERE: dict[str, str] = {
     "report": "sweep_report:report",
     "propose": "sweep_propose:propose",
@@ -59,6 +61,16 @@ def trial_of(number: int, text: str) -> int:
     if sweep_of != number:
         raise click.BadParameter(f"{text} is not of sweep {number}", param_hint="TRIAL")
     return trial
+
+
+def _sweep_alone(text: str) -> int:
+    number, trial = sweep_and_trial(text)
+    if trial is not None:
+        raise click.BadParameter(
+            f"{text} is a trial: name the sweep and then both, such as tritonctl sweep compare {number} {trial} OTHER",
+            param_hint="SWEEP",
+        )
+    return number
 
 
 def waiting(command: F) -> F:
@@ -136,6 +148,7 @@ def run(
 @pass_session
 def list_sweeps(session: Session, /, **given: Any) -> None:
     """List sweeps, the newest first."""
+    asked = given["model"], given["state"], given["cursor"]
     emit_page(
         session,
         session.client.sweeps.list(**given),
@@ -151,7 +164,7 @@ def list_sweeps(session: Session, /, **given: Any) -> None:
             s.chosen,
             _doing(s),
         ),
-        "no sweeps yet: tritonctl sweep run MODEL",
+        "no such sweep: tritonctl sweep list" if any(asked) else "no sweeps yet: tritonctl sweep run MODEL",
     )
 
 
@@ -189,7 +202,7 @@ def watch(session: Session, number: int, *, wait: bool, timeout: float | None) -
 
 
 @sweep.command()
-@click.argument("number", metavar="SWEEP", type=int)
+@click.argument("number", metavar="SWEEP", callback=lambda _context, _parameter, value: _sweep_alone(value))
 @click.argument("one", metavar="TRIAL")
 @click.argument("other", metavar="TRIAL")
 @pass_session
@@ -276,9 +289,16 @@ def _plan(session: Session, started: SweepView) -> None:
 def _doing(found: SweepSummary) -> str:
     standing = Standing.of(found.progress)
     if found.state != "running":
-        return found.message
+        return in_brief(found.message)
     left = "" if standing.seconds_left is None else f", about {duration(standing.seconds_left)} left"
     return f"{100 * standing.share:.0f} %{left}"
+
+
+def in_brief(message: str) -> str:
+    """For a line of a list; the whole is in `sweep show`. An answer may name its trial twice."""
+    who, _, rest = message.partition(": ")
+    said = rest if rest.startswith(f"{who} ") else message
+    return said if len(said) <= _BRIEF else f"{said[:_BRIEF].rsplit(' ', 1)[0].rstrip(',;:.')} …"
 
 
 def _read(path: Path) -> str:
@@ -287,4 +307,5 @@ def _read(path: Path) -> str:
             found: str = file.read()
             return found
     except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{path}: {error}", param_hint="--spec") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise click.BadParameter(f"{path}: {why}", param_hint="--spec") from None

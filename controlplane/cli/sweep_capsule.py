@@ -25,7 +25,11 @@ _DOCUMENT = "capsule.json"
 @click.command(cls=Verb)
 @click.argument("number", metavar="SWEEP", type=int)
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to.")
-@click.option("--artifacts", is_flag=True, help="With the bytes of the versions, so that a replay needs nothing else.")
+@click.option(
+    "--artifacts",
+    is_flag=True,
+    help="With the bytes of the versions and their recorded inferences, so that a replay needs nothing else.",
+)
 @click.option("--anonymize", is_flag=True, help="With other names for the model, people, places and paths.")
 @pass_session
 def export(session: Session, number: int, *, out: Path, artifacts: bool, anonymize: bool) -> None:
@@ -37,12 +41,17 @@ def export(session: Session, number: int, *, out: Path, artifacts: bool, anonymi
     from controlplane.services.capsule_files import open_capsule
 
     part = out.with_name(f"{out.name}.part")
+    if anonymize and artifacts:
+        say(
+            "with --artifacts, weights and recorded inferences are in the capsule as they are; --anonymize changes names alone"
+        )
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             session.client.sweeps.export(number, file, artifacts=artifacts, anonymize=anonymize)
         with open_capsule(part) as opened:
             _refuse(part, opened.verify())
-            said = _said(opened)
+            said = _said(part, opened)
         part.replace(out)
     except OSError as error:
         raise click.BadParameter(f"{out}: {error.strerror}", param_hint="--out") from None
@@ -81,7 +90,7 @@ def replay(
 
     with open_capsule(file) as opened:
         _refuse(file, opened.verify())
-        said = _said(opened)
+        said = _said(file, opened)
         if verify:
             emit(session, {"file": str(file), **said}, lambda: _page(file, said))
             return
@@ -118,7 +127,7 @@ def _upload(session: Session, opened: CapsuleFile) -> str:
         return uploads.upload(path, _DOCUMENT, progress=done).sha256
 
 
-def _said(opened: CapsuleFile) -> dict[str, object]:
+def _said(file: Path, opened: CapsuleFile) -> dict[str, object]:
     capsule = opened.capsule
     return {
         "digest": capsule.digest,
@@ -126,7 +135,9 @@ def _said(opened: CapsuleFile) -> dict[str, object]:
         "model": capsule.sweep.model,
         "trials": len(capsule.trials),
         "measurements": len(capsule.measurements),
-        "bytes": sum(capsule.blobs.values()),
+        "file_bytes": file.stat().st_size,
+        "blobs": len(capsule.blobs),
+        "blob_bytes": sum(capsule.blobs.values()),
         "evidence": capsule.sweep.evidence,
         "dropped": list(capsule.dropped),
     }
@@ -139,9 +150,11 @@ def _page(file: Path, said: dict[str, object]) -> None:
         [
             ("capsule", f"{file}: every digest inside checks out"),
             *(
-                (name, said[name])
-                for name in ("digest", "sweep", "model", "trials", "measurements", "bytes", "evidence")
+                (name.replace("_", " "), said[name])
+                for name in ("digest", "sweep", "model", "trials", "measurements", "file_bytes")
             ),
+            ("recorded", f"{said['blobs']} files of inferences and versions, {said['blob_bytes']} bytes"),
+            ("evidence", said["evidence"]),
         ]
     )
     if dropped:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from controlplane.reports.material import Material
 
 _FORMATS = ("html", "svg", "png", "md")
+_ENDINGS = {"", ".html", ".htm", ".md"}
 _PAGE = 200
 """Measurements asked for at once: their histograms have a few kB each."""
 
@@ -49,6 +50,9 @@ def report(session: Session, /, source: str, *, out: Path | None, form: str | No
 
     SWEEP is its number, or a capsule of it, a file that tritonctl sweep export wrote: then no API is asked. The page is one file that loads nothing from anywhere. Charts need the extra: pip install 'triton-controlplane[report]'.
     """
+    if form is None and out is not None and out.suffix not in _ENDINGS and not out.is_dir():
+        how = f"--format {out.suffix[1:]} --out DIR" if out.suffix[1:] in _FORMATS else "--out FILE.html or FILE.md"
+        raise click.BadParameter(f"{out}: no report is one file that ends so; use {how}", param_hint="--out")
     form = form or (out.suffix[1:] if out is not None and out.suffix[1:] in {"html", "md"} else "html")
     on_stdout = str(out) == "-" or (out is None and form == "md" and not show)
     if on_stdout and (form not in {"html", "md"} or show):

@@ -83,7 +83,7 @@ def _finished(sweep: Sweep) -> Sweep:
     if is_replay(sweep):  # its load, objectives and requests are what a file said, whoever wrote it
         raise Conflict(
             f"sweep {sweep.id} is a replay: it says what agrees, and is no evidence of what to deploy",
-            hint=f"measure here: tritonctl sweep run {sweep.model}",
+            hint="measure a model that is registered here: tritonctl sweep run MODEL",
         )
     return sweep
 

@@ -61,12 +61,14 @@ def test_a_sweep_becomes_a_change_with_its_evidence_that_may_be_applied(swept: C
 
 def test_a_capsule_is_exported_checked_and_replayed(swept: Cli, tmp_path: Path, work: Callable[[], None]) -> None:
     """sweep acceptance 4: `replay` of a capsule on the same machine agrees."""
-    file = tmp_path / "first.capsule"
+    file = tmp_path / "there" / "first.capsule"
     said = swept("sweep", "export", "1", "--out", str(file), "--artifacts")
     assert "every digest inside checks out" in said
+    assert f"file bytes    {file.stat().st_size}\n" in said
+    assert "files of inferences and versions, " in said
     with tarfile.open(file) as tar:
         assert len(tar.getnames()) == 3
-    assert not (tmp_path / "first.capsule.part").exists()
+    assert not file.with_name("first.capsule.part").exists()
     verified = swept.json("sweep", "replay", str(file), "--verify")
     assert isinstance(verified, dict)
     assert (verified["model"], verified["dropped"]) == ("double", [])
@@ -82,7 +84,9 @@ def test_a_capsule_is_exported_checked_and_replayed(swept: Cli, tmp_path: Path, 
         assert "nothing is chosen" not in said
 
 
-def test_an_anonymous_capsule_says_what_was_dropped(swept: Cli, tmp_path: Path) -> None:
+def test_an_anonymous_capsule_says_what_was_dropped(
+    swept: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "anonymous.capsule"
     said = swept("sweep", "export", "1", "--out", str(file), "--anonymize")
     assert "dropped" in said
@@ -95,6 +99,8 @@ def test_an_anonymous_capsule_says_what_was_dropped(swept: Cli, tmp_path: Path) 
     text = json.dumps(document)
     assert "double" not in text
     assert "Acme" not in text
+    swept.quiet("sweep", "export", "1", "--out", str(file), "--anonymize", "--artifacts")
+    assert "weights and recorded inferences are in the capsule as they are" in capsys.readouterr().err
 
 
 def test_a_capsule_that_was_changed_is_refused_with_what_is_wrong(swept: Cli, tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_pictures_go_into_a_directory(
         assert Path(line.removeprefix("wrote ")).read_text().startswith("<svg ")
 
 
+def test_a_file_that_no_report_is_in_is_refused(cli: Cli, material: Material, tmp_path: Path) -> None:
+    del material
+    for name, how in (("x.pdf", "use --out FILE.html or FILE.md"), ("x.png", "use --format png --out DIR")):
+        assert how in cli("sweep", "report", "1", "--out", str(tmp_path / name), status=2)
+        assert not (tmp_path / name).exists()
+
+
 def capsule(material: Material) -> Capsule:
     return Capsule(
         material.sweep, material.trials, material.measurements,

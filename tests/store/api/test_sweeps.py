@@ -92,7 +92,9 @@ def test_a_sweep_is_planned_followed_and_answered_by_one_command(
     assert shown.err.endswith("sweep 1: finished\n")
 
 
-def test_what_was_found_is_listed_shown_and_compared(api: Api, cli: Cli, spec: str) -> None:
+def test_what_was_found_is_listed_shown_and_compared(
+    api: Api, cli: Cli, spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     cli("sweep", "run", "double", "--spec", spec, "--no-wait")
     assert cli.json("sweep", "list", "--state", "finished") == {"items": [], "next": None}
     assert runner(api, bench()).once()
@@ -102,6 +104,8 @@ def test_what_was_found_is_listed_shown_and_compared(api: Api, cli: Cli, spec: s
     listed = cli.json("sweep", "list", "--model", "double")
     assert isinstance(listed, dict)
     assert [(one["id"], one["state"], one["chosen"]) for one in listed["items"]] == [(1, "finished", chosen)]
+    cli.quiet("sweep", "list", "--model", "nope")
+    assert capsys.readouterr().err == "no such sweep: tritonctl sweep list\n"
     page = cli("sweep", "show", "1")
     assert f"evidence  {sweep['evidence']}\n" in page
     assert f"\nchosen: {chosen}, " in page

@@ -57,6 +57,16 @@ def test_a_missing_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_two_trials_in_the_place_of_a_sweep_are_met_with_how_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "sweep", "compare", "1.3", "1.4")
+    assert (code, "tritonctl sweep compare 1 3 OTHER" in err) == (2, True)
+
+
+def test_a_spec_that_is_not_there_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "sweep", "run", "digits", "--spec", "nowhere.yaml")
+    assert (code, err.count("nowhere.yaml")) == (2, 1)
+
+
 def test_without_a_context_the_next_step_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "model", "list")
     assert (code, out) == (4, "")

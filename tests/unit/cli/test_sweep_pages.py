@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from clients.control.types import ComparedFigure, ComparisonView, FigureView, SweepView, TrialView
+from controlplane.cli.sweep import in_brief
 from controlplane.cli.sweep_pages import answer_page, comparison_page, every_trial, figure_words, sweep_page, trial_page
 
 AT = "2026-11-22T10:0{}:00.000000Z"
@@ -253,3 +254,16 @@ def test_a_comparison_says_how_many_times_as_much_and_what_that_is(capsys: pytes
 )
 def test_an_interval_is_said_as_far_as_it_has_ends(low: float | None, high: float | None, said: str) -> None:
     assert figure_words(FigureView("throughput", 2.0, low, high)) == said
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("trial 1.3: trial 1.3 has the best product of its figures", "trial 1.3 has the best product of its figures"),
+        ("trial 1.3: 812 requests a second", "trial 1.3: 812 requests a second"),
+        ("", ""),
+        (f"nothing is chosen: {'no trial, ' * 40}", f"nothing is chosen: {'no trial, ' * 10}".rstrip(", ") + " …"),
+    ],
+)
+def test_a_list_has_a_message_in_brief(message: str, said: str) -> None:
+    assert in_brief(message) == said
