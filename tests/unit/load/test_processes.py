@@ -10,16 +10,20 @@ import pytest
 
 from clients.load import processes
 from clients.load.errors import LoadFailed
+from clients.load.frames import frame
 from clients.load.measure import Limits, Load, Target, measure
 from clients.load.outcomes import SENT
 from clients.load.processes import SenderPool
 from tests.unit.load.hostile import Talk, hostile
 from tests.unit.load.peers import prefixed
 
+_WINDOW_UPDATE = 8
 MESSAGE = prefixed(b"a request")
 
 
 def prompt(talk: Talk) -> None:
+    """With room for all requests of a test: without it the 4,681st would not be sent."""
+    talk.send(frame(_WINDOW_UPDATE, 0, 0, (1 << 30).to_bytes(4, "big")))
     for stream in talk.streams():
         talk.answer(stream)
 
