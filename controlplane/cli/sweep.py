@@ -124,7 +124,8 @@ def run(
     """Search the config that meets MODEL's objectives.
 
     Candidates are measured side by side on a server of their own; no environment is touched. What is searched, and under
-    which load, comes from the model, its objectives and the hardware, as far as the spec does not say it.
+    which load, comes from the model, its objectives and the hardware, as far as the spec does not say it: its fields are model,
+    versions, space, defaults, load and search, each in the table of README.md, "Sweeps".
     """
     new = NewSweep(spec="" if spec is None else _read(spec), environment=env, **given)
     if dry_run:

@@ -11,6 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from controlplane.cli.app import COMMANDS, app
+from controlplane.domain.sweep_dimensions import SHORT
+from controlplane.domain.sweep_spec import Search, Shape, SweepSpec
 from controlplane.errors import ControlPlaneError
 from controlplane.settings import Settings
 from tests.unit.test_errors import whole_tree
@@ -122,6 +124,17 @@ def test_the_table_of_exit_statuses_is_complete() -> None:
     of_errors = {error.exit_code for error in whole_tree(ControlPlaneError)}
 
     assert {int(status) for status in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == of_errors | {0}
+
+
+def test_the_table_of_a_sweeps_spec_is_complete() -> None:
+    chapter = README.partition("## Sweeps")[2].partition("\n## ")[0]
+    table = "\n".join(line for line in chapter.splitlines() if line.startswith("  | `"))
+    fields = [name for name in SweepSpec("m").to_json() if name != "search"]
+    fields += ["load", "process", "rows", *(f"search.{name}" for name in Search().to_json())]
+    shapes = [shape.value for shape in Shape]
+
+    assert [name for name in [*fields, *SHORT] if f"`{name}`" not in table and f"`{name}: " not in table] == []
+    assert [name for name in shapes if f"`{name}: " not in table] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
