@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from controlplane.domain.artifacts import NO_FILES, Manifest
@@ -19,7 +19,7 @@ from controlplane.domain.sweep_figures import Bound, bound_of
 from controlplane.domain.sweep_plan import LoadChoice, groups, load_of, plan
 from controlplane.domain.sweep_rounds import Requests
 from controlplane.domain.sweep_space import Space, Subject, space_of
-from controlplane.domain.sweep_spec import Method, SweepSpec, spec_from_json
+from controlplane.domain.sweep_spec import Method, Shape, SweepSpec, spec_from_json
 from controlplane.domain.sweep_values import condition
 from controlplane.domain.sweeps import Sweep, SweepState, Trial
 from controlplane.errors import ConfigPathInvalid, NotFound, SweepInvalid
@@ -111,6 +111,7 @@ class SweepDrafts:
         _check_candidates(spec, space, found)
         beside = len(groups(tried, subject.sizes, self._memory_bytes)[0])
         made = plan(spec.search, choice, there, beside=beside, objectives=base.objectives)
+        made = replace(made, notes=(*made.notes, *_unreached(spec, choice)))
         if spec.search.method is Method.OPTUNA:
             tried = tuple(one for one in tried if one.base)
         chosen: tuple[Candidate | Refusal, ...] = (*tried[: made.candidates], *found.refusals)
@@ -302,6 +303,16 @@ def _check_load(choice: LoadChoice, bound: Bound | None, spec: SweepSpec) -> Non
             f"load.find_rate looks for the highest rate at which a latency holds, and {spec.model} has no such objective",
             hint=f"tritonctl model objective set {spec.model} NAME --metric latency_ms --qualifier p99 --at-most 10",
         )
+
+
+def _unreached(spec: SweepSpec, choice: LoadChoice) -> list[str]:
+    """Batches that the spec names and that calls in flight never fill, where those are all that there ever are."""
+    if choice.load.shape is not Shape.CONCURRENCY or choice.finds_rate:
+        return []
+    most = int(max(choice.load.steps)) * choice.load.rows
+    named = [value for one in spec.space if one.name == "max_batch_size" for value in one.values]
+    over = [str(value) for value in named if isinstance(value, int) and value > most]
+    return [f"max_batch_size {', '.join(over)} is never filled: the load has {most} rows in flight"] if over else []
 
 
 def _check_candidates(spec: SweepSpec, space: Space, found: Candidates) -> None:

@@ -178,6 +178,13 @@ def test_a_plan_counts_its_refusals_by_reason(house: SweepHouse) -> None:
     assert [(str(one["reason"]).startswith(reason), one["choices"]) for one in map(dict, because)] == [(True, 2)]
 
 
+def test_a_plan_says_which_batches_its_load_never_fills(house: SweepHouse) -> None:
+    space: JsonObject = {"max_batch_size": [1, 8, 99999], "instances": [1, 2]}
+    note = "max_batch_size 99999 is never filled: the load has 8 rows in flight"
+    assert note in str(house.start(space=space, load={"concurrency": "1,8"}).plan["notes"])
+    assert note not in str(house.start(space=space, load={"rate": 100}).plan["notes"])
+
+
 def test_a_rate_is_not_looked_for_without_a_latency_to_hold(house: SweepHouse) -> None:
     with house.storage.write() as unit:
         unit.catalog.remove_objective(MODEL, P99.name)
