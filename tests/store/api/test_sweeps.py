@@ -74,6 +74,20 @@ def test_a_dry_run_says_what_would_be_done_and_why_and_keeps_nothing(cli: Cli, s
     assert [(trial["version"], trial["name"]) for trial in plan["trials"] if trial["base"]] == [(1, "0.1")]
 
 
+def test_a_dry_run_says_why_choices_are_refused(cli: Cli, spec: str, tmp_path: Path) -> None:
+    crowded = tmp_path / "crowded.yaml"
+    crowded.write_text("space: {instances: [1, 1000000]}\n")
+    del spec
+    said = cli("sweep", "run", "double", "--spec", str(crowded), "--dry-run")
+    assert "not tried: " in said
+    assert ' × parameters["intra_op_thread_count"].string_value: 1000000 instances of ' in said
+    plan = cli.json("sweep", "run", "double", "--spec", str(crowded), "--dry-run")
+    assert isinstance(plan, dict)
+    refused = [trial for trial in plan["trials"] if trial["refused"]]
+    assert plan["space"]["refused"] == len(refused) > 0
+    assert sum(one["choices"] for one in plan["space"]["refused_because"]) >= len(refused)
+
+
 def test_a_sweep_is_planned_followed_and_answered_by_one_command(
     api: Api, cli: Cli, spec: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
