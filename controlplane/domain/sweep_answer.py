@@ -253,7 +253,8 @@ def _message(made: JsonObject) -> str:
     if isinstance(highest, Mapping):
         rate = interval_of(highest["rate"])
         return f"trial {made['chosen']}: {rate.value:g} requests a second at p{highest['percent']} <= {highest['bound_ms']} ms"
-    return f"trial {made['chosen']}: {made['reason']}"
+    named, reason = f"trial {made['chosen']}", str(made["reason"])
+    return reason if reason.startswith(named) else f"{named}: {reason}"
 
 
 def _json(interval: Interval) -> list[Json]:
