@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = (
     "tests/live/runtime/test_backend_config.py",
     "tests/live/test_infer.py",
+    "tests/live/test_sweep.py",
     "tests/live/test_tour.py",
     "tests/live/test_up.py",
 )

@@ -158,7 +158,7 @@ class Senders:
                 raise LoadFailed(f"a sending process did not start within {_READY_SECONDS:.0f} s{few}")
             try:
                 pipe.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 raise LoadFailed("a sending process died before the start; what it said stands above") from None
 
     def __exit__(
@@ -198,7 +198,7 @@ class Senders:
                 assert isinstance(pipe, Connection)
                 try:
                     said = pipe.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     raise LoadFailed("a sending process died in the middle; what it said stands above") from None
                 if isinstance(said, Ending):
                     self.endings.append(said)

@@ -155,7 +155,7 @@ def test_sweep_acceptance_9_the_sweeps_choice_is_deployed_with_its_evidence_and_
     (proposed,) = texts(seen, "tritonctl sweep propose")
     (taken_back,) = texts(seen, "tritonctl change apply 7")
 
-    chosen = re.search(r"^chosen: (1\.\d+), ", swept, re.MULTILINE)
+    chosen = re.search(r"^chosen: (1\.\d+)", swept, re.MULTILINE)
     assert chosen, swept
     assert f"evidence: trial {chosen[1]}" in proposed
     assert "applied" in taken_back
