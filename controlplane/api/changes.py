@@ -1,33 +1,21 @@
 # Change requests: propose, review, apply, watch, roll back.
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 
-import anyio
 from fastapi import Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from clients.control import types
-from controlplane.api import pages, wire
-from controlplane.api.security import Caller, Rooms, token_of
-from controlplane.domain.access import Principal
+from controlplane.api import events, pages, wire
+from controlplane.api.security import Caller, Rooms
 from controlplane.domain.artifacts import FileEntry
 from controlplane.domain.changes import ACTIVE, ChangeState, ReviewState
 from controlplane.domain.evidence import Evidence
-from controlplane.errors import AccessDenied, InvalidInput
+from controlplane.errors import InvalidInput
 from controlplane.services.change_views import ChangeView
 from controlplane.services.planning import Proposal
 from controlplane.services.rooms import Services
-
-_POLL_SECONDS = 0.25
-_HEARTBEAT_SECONDS = 5.0
-_RECHECK_SECONDS = 3.0
-"""How long who lost their token or role goes on seeing a change."""
-_LONGEST_SECONDS = 3600.0
 
 
 def propose_change(body: types.NewChange, caller: Caller, rooms: Rooms) -> types.Change:
@@ -111,34 +99,15 @@ def roll_back(env: str, model: str, body: types.NewRollback, caller: Caller, roo
 def watch_change(change: int, caller: Caller, rooms: Rooms, request: Request) -> StreamingResponse:
     """Server-sent events: `change` with the whole change, whenever it moved. The stream ends when nothing is under way, and
     soon after the caller's token or right to look ended."""
-    first = rooms.changes.show(caller, change)
-    return StreamingResponse(
-        _events(first, change, caller, rooms, token=token_of(request)), media_type="text/event-stream"
+    return events.stream(
+        "change",
+        caller,
+        rooms,
+        request,
+        look=lambda principal: rooms.changes.show(principal, change),
+        told=change_of,
+        moves=lambda view: view.request.state in ACTIVE,
     )
-
-
-async def _events(
-    view: ChangeView, change: int, caller: Principal, rooms: Services, *, token: str
-) -> AsyncIterator[str]:
-    sent, silent, checked = "", 0.0, time.monotonic()
-    for _ in range(int(_LONGEST_SECONDS / _POLL_SECONDS)):
-        data = json.dumps(asdict(change_of(view)))
-        if data != sent:
-            yield f"event: change\ndata: {data}\n\n"
-            sent, silent = data, 0.0
-        elif silent >= _HEARTBEAT_SECONDS:
-            yield ": still here\n\n"
-            silent = 0.0
-        if view.request.state not in ACTIVE:
-            return
-        await anyio.sleep(_POLL_SECONDS)
-        silent += _POLL_SECONDS
-        try:
-            if time.monotonic() - checked >= _RECHECK_SECONDS:
-                caller, checked = await run_in_threadpool(rooms.access.authenticate, token), time.monotonic()
-            view = await run_in_threadpool(rooms.changes.show, caller, change)
-        except AccessDenied:
-            return
 
 
 def _proposal(body: types.NewChange, rooms: Services) -> Proposal:

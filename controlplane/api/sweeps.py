@@ -1,36 +1,21 @@
 # Sweeps: plan, start, follow, look at what was measured, compare.
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import AsyncIterator
-from dataclasses import asdict
 
-import anyio
 from fastapi import Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from clients.control import types
 from clients.load.statistics import Interval
-from controlplane.api import pages, wire
-from controlplane.api.security import Caller, Rooms, token_of
-from controlplane.domain.access import Principal
+from controlplane.api import events, pages, wire
+from controlplane.api.security import Caller, Rooms
 from controlplane.domain.sweep_compare import Compared
 from controlplane.domain.sweep_rounds import Measurement
 from controlplane.domain.sweep_spec import SweepSpec
 from controlplane.domain.sweep_text import spec_from_text
 from controlplane.domain.sweeps import ACTIVE, Sweep, SweepState
-from controlplane.errors import AccessDenied
-from controlplane.services.rooms import Services
 from controlplane.services.sweeps import Comparison, TrialSeen
-
-_POLL_SECONDS = 0.25
-_HEARTBEAT_SECONDS = 5.0
-_RECHECK_SECONDS = 3.0
-"""How long who lost their token or role goes on seeing a sweep."""
-_LONGEST_SECONDS = 3600.0
 
 
 def plan_sweep(body: types.NewSweep, caller: Caller, rooms: Rooms) -> types.PlanView:
@@ -77,30 +62,15 @@ def resume_sweep(sweep: int, caller: Caller, rooms: Rooms) -> types.SweepView:
 def watch_sweep(sweep: int, caller: Caller, rooms: Rooms, request: Request) -> StreamingResponse:
     """Server-sent events: `sweep` with its summary, whenever it got further. The stream ends with the sweep, and soon after the
     caller's token or right to look ended."""
-    first = rooms.sweeps.get(caller, sweep)
-    return StreamingResponse(_events(first, caller, rooms, token=token_of(request)), media_type="text/event-stream")
-
-
-async def _events(sweep: Sweep, caller: Principal, rooms: Services, *, token: str) -> AsyncIterator[str]:
-    sent, silent, checked = "", 0.0, time.monotonic()
-    for _ in range(int(_LONGEST_SECONDS / _POLL_SECONDS)):
-        data = json.dumps(asdict(_summary(sweep)))
-        if data != sent:
-            yield f"event: sweep\ndata: {data}\n\n"
-            sent, silent = data, 0.0
-        elif silent >= _HEARTBEAT_SECONDS:
-            yield ": still here\n\n"
-            silent = 0.0
-        if sweep.state not in ACTIVE:
-            return
-        await anyio.sleep(_POLL_SECONDS)
-        silent += _POLL_SECONDS
-        try:
-            if time.monotonic() - checked >= _RECHECK_SECONDS:
-                caller, checked = await run_in_threadpool(rooms.access.authenticate, token), time.monotonic()
-            sweep = await run_in_threadpool(rooms.sweeps.get, caller, sweep.id)
-        except AccessDenied:
-            return
+    return events.stream(
+        "sweep",
+        caller,
+        rooms,
+        request,
+        look=lambda principal: rooms.sweeps.get(principal, sweep),
+        told=_summary,
+        moves=lambda found: found.state in ACTIVE,
+    )
 
 
 def list_trials(
