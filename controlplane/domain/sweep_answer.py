@@ -15,8 +15,9 @@ from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.sweep_blocks import Block, trial
 from controlplane.domain.sweep_compare import LEVEL
 from controlplane.domain.sweep_course import Raced, Terms
-from controlplane.domain.sweep_figures import RATE, Asked
-from controlplane.domain.sweep_rates import Found, Sought
+from controlplane.domain.sweep_figures import RATE, Asked, percentile
+from controlplane.domain.sweep_plan import too_few
+from controlplane.domain.sweep_rates import STOLEN, Found, Sought, disturbed
 from controlplane.domain.sweep_reasons import reasons, shares_of
 from controlplane.domain.sweep_rounds import Measurement, Stage, Verdict
 from controlplane.domain.sweep_search import Advantage, Answer, Figure, Met, answer, apart, words
@@ -60,6 +61,7 @@ def concluded(
         notes.append("no finalist was measured again: who was ahead owes a part of it to luck")
     if chosen is not None and (said := _late(measurements, chosen, rates)):
         notes.append(said)
+    notes += [said for said in (_stolen(measurements), _short(terms) if chosen is None else "") if said]
     made: JsonObject = {
         "schema": 1,
         "chosen": None if chosen is None else chosen.name,
@@ -205,6 +207,28 @@ def _late(measurements: Sequence[Measurement], chosen: Trial, rates: Mapping[str
         f"in {late} of the {len(own)} blocks that the choice rests on the load generator itself was late, which counts against the "
         "candidate: on a host with processors to spare it may do better"
     )
+
+
+def _stolen(measurements: Sequence[Measurement]) -> str:
+    """Of the blocks that decided, those of the highest rate where it was looked for, in how many the host was not all there."""
+    own = [one for one in measurements if one.stage is Stage.RATE] or measurements
+    stolen = [one.steal_ppm or 0 for one in own if disturbed(one)]
+    if not stolen:
+        return ""
+    what = "blocks of the highest rate" if own[0].stage is Stage.RATE else "blocks"
+    return (
+        f"in {len(stolen)} of the {len(own)} {what} the hypervisor took more than {STOLEN:.0%} of the processors away, at the most "
+        f"{max(stolen) / 1e4:.0f} %: on a quiet host more may hold"
+    )
+
+
+def _short(terms: Terms) -> str:
+    """Where a block of the finalists is too short for what objectives name."""
+    rate, each, need = terms.asked.rate, terms.stages.confirm.seconds, terms.asked.answers
+    if rate is None or rate * each >= need:
+        return ""
+    percents = [one for objective in terms.asked.objectives if (one := percentile(objective)) is not None]
+    return too_few(f"p{max(percents):g}", need, each, rate)
 
 
 def _beaten(who: str, rates: Mapping[str, Found]) -> str | None:

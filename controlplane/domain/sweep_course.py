@@ -13,11 +13,11 @@ from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_blocks import Turns
 from controlplane.domain.sweep_candidates import Candidate
 from controlplane.domain.sweep_figures import RATE, Asked, asked, look_of
-from controlplane.domain.sweep_plan import Costs, groups
+from controlplane.domain.sweep_plan import MOST_RESERVED, Costs, groups, shown_at
 from controlplane.domain.sweep_racing import Look, Round, Rules, Standing, race
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step
 from controlplane.domain.sweep_spec import Method, spec_from_json
-from controlplane.domain.sweep_time import SPARE, Budget, Stages, overhead_seconds, spent_seconds, stages_of
+from controlplane.domain.sweep_time import Budget, Stages, overhead_seconds, spent_seconds, stages_of
 from controlplane.domain.sweeps import Sweep, Taken, Trial
 
 ASKED_AT_ONCE = 4
@@ -25,8 +25,6 @@ ASKED_AT_ONCE = 4
 COSTS = Costs()
 _ENDS = 0.95
 """Of the time: a bench has to be taken down as well, and there is something left for whoever has no answer yet."""
-_MOST_RESERVED = 0.4
-"""Of the time, for finalists, and for their highest rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,7 @@ class Terms:
 def terms_of(sweep: Sweep, sizes: Mapping[int, int], memory_bytes: int) -> Terms:
     search, asked, stages = spec_from_json(sweep.spec).search, asked_of(sweep), stages_of(sweep.plan)
     if asked.rate is not None:  # finalists have to show what the objectives name
-        need, blocks = SPARE * asked.answers / asked.rate, stages.confirm.blocks
-        seconds = max(stages.confirm.seconds, min(need, _MOST_RESERVED * search.seconds / blocks))
-        stages = replace(stages, confirm=replace(stages.confirm, seconds=round(seconds, 3)))
+        stages = replace(stages, confirm=shown_at(stages.confirm, asked.rate, asked.answers, search.seconds))
     return Terms(
         asked=asked,
         stages=stages,
@@ -231,7 +227,7 @@ def _reserved(terms: Terms, budget: Budget, looks: Sequence[Look]) -> float:
     shown = [block.figures[RATE] for look in looks[-1:] for block in look.blocks if RATE in block.figures]
     rate = terms.asked.rate or max(shown, default=0.0)
     seconds = terms.seconds_at(rate) if rate > 0 else planned.seconds
-    return min(planned.blocks * (seconds + budget.overhead), _MOST_RESERVED * terms.seconds)
+    return min(planned.blocks * (seconds + budget.overhead), MOST_RESERVED * terms.seconds)
 
 
 def _aside(left: Sequence[str], room: int) -> dict[str, str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from clients.load.statistics import fewest
@@ -15,11 +15,16 @@ from controlplane.domain.sweep_spec import Load, Method, Search, Shape
 from controlplane.domain.sweep_values import plain
 from controlplane.errors import SweepInvalid
 
+FINALISTS, HIGHEST = "finalists", "highest rate"
 _PROCESS_BYTES = 80 << 20
 """One instance without its weights, as seen of our own backend."""
 _FINALISTS = 2
 _SHORTEST_RAMP = 0.5
 """A bound of some ms takes its time to break."""
+_FEWEST_TURNS = 3
+_KEPT, _DEVIATIONS = 1.1, 3.0
+MOST_RESERVED = 0.4
+"""Of the time, for finalists, and for their highest rate."""
 _RATES = 8
 """Measurements until the highest rate at which objectives hold is known within 5 %, doubling and halving."""
 
@@ -151,7 +156,7 @@ def plan(
             lasts = math.ceil(sum(stage.lasts(told) for stage in stages))
             if lasts <= search.seconds:
                 notes = [f"{count} of {there} candidates are tried: {_cut(count, search)}"] if count < there else []
-                notes += _untold(choice.load, stages[-1], objectives)
+                notes += _untold(choice, stages, objectives, search.seconds)
                 return Plan(search.method, stages, count, lasts, tuple(notes))
         if search.method is Method.EXHAUSTIVE or count <= 2:
             raise SweepInvalid(
@@ -201,9 +206,9 @@ def _stages(
     finalists = min(_FINALISTS, count)
     loads = _loads(finalists, found[-1].candidates, beside)
     turns = 3 if finds_rate else 6  # blocks at constant rates follow, which confirm more than ramps do
-    found.append(Stage("finalists", finalists, turns, steps, 2 * seconds, loads))
+    found.append(Stage(FINALISTS, finalists, turns, steps, 2 * seconds, loads))
     if finds_rate:
-        found.append(Stage("highest rate", finalists, _RATES, 1, 2 * seconds, 0))
+        found.append(Stage(HIGHEST, finalists, _RATES, 1, 2 * seconds, 0))
     return tuple(found)
 
 
@@ -218,17 +223,37 @@ def _cut(count: int, search: Search) -> str:
     return f"more do not fit into {search.seconds} s (search.seconds)"
 
 
-def _untold(load: Load, last: Stage, objectives: Sequence[Objective]) -> list[str]:
-    """Percentiles that need more answers than the last stage brings at a known rate."""
-    if load.shape is not Shape.RATE:
+def planned_answers(needed: int) -> float:
+    """So many in the mean, that hardly a block has fewer than are needed: arrivals are drawn, and some are cut as warm-up."""
+    return _KEPT * needed + _DEVIATIONS * math.sqrt(_KEPT * needed)
+
+
+def shown_at(confirm: Stage, rate: float, answers: int, seconds: float) -> Stage:
+    """The finalists' stage of a search of so many `seconds`, with blocks long enough for `answers` each at that rate, as far as the
+    time goes: few turns of blocks that show a percentile are worth more than many that do not."""
+    need, most = planned_answers(answers) / rate, MOST_RESERVED * seconds
+    a_turn = confirm.candidates * confirm.steps
+    turns = min(confirm.turns, max(_FEWEST_TURNS, int(most / a_turn / need))) if need > 0 else confirm.turns
+    return replace(confirm, turns=turns, seconds=round(max(confirm.seconds, min(need, most / a_turn / turns)), 3))
+
+
+def _untold(choice: LoadChoice, stages: Sequence[Stage], objectives: Sequence[Objective], seconds: int) -> list[str]:
+    """Percentiles that need more answers than a block of the finalists brings at a known rate."""
+    if choice.load.shape is not Shape.RATE:
         return []
-    answers = int(min(load.steps) * Decimal(repr(last.turns * last.seconds)))
+    confirm = next(one for one in stages if one.name == FINALISTS)
+    rate = float(min(choice.load.steps))
     found = []
     for one in objectives:
         if one.weight is None and one.qualifier.startswith("p") and one.metric.endswith("_ms"):
             need = fewest(float(one.qualifier[1:]))
-            if answers < need:
-                found.append(
-                    f"{one.qualifier} needs {need} answers, and the {last.name} bring about {answers}: more search.seconds"
-                )
+            each = shown_at(confirm, rate, need, seconds).seconds
+            if each * rate < need:
+                found.append(too_few(one.qualifier, need, each, rate))
     return found
+
+
+def too_few(percentile: str, need: int, seconds: float, rate: float) -> str:
+    """Why blocks of so many seconds do not show it."""
+    brings = f"a block of {seconds:g} s at {rate:g}/s brings about {seconds * rate:.0f}"
+    return f"{percentile} needs {need} answers, and {brings}: more search.seconds"

@@ -1,7 +1,8 @@
 # The highest rate at which the latency holds: finalists side by side, rates doubled and halved, and the chosen ones measured again. Pure.
 """A block at a constant rate either holds every latency objective or does not. Whether a rate is recommended is decided by fresh
 blocks alone, for the ones that found it were chosen by luck too: all of them have to hold. With five, a rate whose blocks miss as often as they
-hold passes with a chance of 1 in 32; least and most of five cover the median block with 94 %."""
+hold passes with a chance of 1 in 32; least and most of five cover the median block with 94 %. Processors that the hypervisor takes away
+only make a candidate slower: what holds in spite of that holds, and what misses is measured again a few times before it counts."""
 
 from __future__ import annotations
 
@@ -19,6 +20,10 @@ from controlplane.domain.sweep_search import figure_name
 from controlplane.domain.sweep_spec import Shape
 
 WITHIN = 0.05
+STOLEN = 0.02
+"""Of the processors, while a block was measured: who misses by less was not stopped by the host."""
+_MOST_ASIDE = 3
+"""So many misses of a candidate are set aside for that while its rate is looked for, and as many when it is measured again."""
 AGAIN = 5
 """Fresh blocks of a rate before it is recommended."""
 _FEWEST_AGAIN = 3
@@ -79,6 +84,7 @@ class Sought:
 class _Bracket:
     rate: float
     stride: int = 0
+    aside: int = 0
     state: Found = field(default_factory=Found)
 
     @property
@@ -91,6 +97,9 @@ class _Bracket:
             self.state = replace(self.state, failure=one.failure or "; ".join(one.reasons))
         elif held(one, objectives):
             self.state = replace(self.state, good=max(self.state.good, self.rate))
+        elif disturbed(one) and self.aside < _MOST_ASIDE:
+            self.aside += 1  # the same rate once more
+            return
         else:
             self.state = replace(self.state, bad=min(self.state.bad, self.rate))
             if not self.state.good and _far(one, objectives):
@@ -114,6 +123,11 @@ def _far(one: Measurement, objectives: Sequence[Objective]) -> bool:
         for each in objectives
         if each.weight is None and each.metric == LATENCY and each.direction == "at_most"
     )
+
+
+def disturbed(one: Measurement) -> bool:
+    """Whether the hypervisor took so much meanwhile that a miss tells nothing of the candidate."""
+    return one.steal_ppm is not None and one.steal_ppm > STOLEN * 1e6
 
 
 def held(one: Measurement, objectives: Sequence[Objective]) -> bool:
@@ -160,7 +174,7 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
     terms = rounds.terms
     fresh: dict[str, list[Measurement]] = {name: [] for name in found}
     goals = {name: one.good / _BACK[0] for name, one in found.items()}
-    steps = dict.fromkeys(found, 1)
+    steps, aside = dict.fromkeys(found, 1), dict.fromkeys(found, 0)
     while names := _contenders(found, goals):
         budget = rounds.budget()
         rates = {name: _written(goals[name]) for name in names}
@@ -186,6 +200,8 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
                 fresh[name].append(one)
                 if len(fresh[name]) >= AGAIN:
                     found[name] = replace(known, good=float(rates[name]), again=tuple(fresh[name]))
+            elif disturbed(one) and aside[name] < _MOST_ASIDE:
+                aside[name] += 1
             else:
                 fresh[name].clear()
                 back = max(_BACK[min(steps[name], len(_BACK) - 1)], _LAST_BACK if turns < 2 * _FEWEST_AGAIN else 1.0)

@@ -7,16 +7,13 @@ from datetime import datetime
 from itertools import pairwise
 
 from controlplane.domain.canonical import Json, JsonObject
-from controlplane.domain.sweep_plan import Costs
+from controlplane.domain.sweep_plan import FINALISTS, HIGHEST, Costs, planned_answers
 from controlplane.domain.sweep_plan import Stage as Planned
 from controlplane.domain.sweeps import Taken
 
-FINALISTS, HIGHEST = "finalists", "highest rate"
 _LONGEST_START = 120.0
 """What comes before the first block: a bench is started, candidates are loaded. Longer than this nobody was at work."""
 _FEWEST_GAPS = 3
-SPARE = 1.3
-"""Of the answers that a percentile needs: some are cut as warm-up, and arrivals are drawn."""
 _SHORTEST, _LONGEST = 0.5, 60.0
 
 
@@ -31,7 +28,7 @@ class Stages:
     def seconds_at(self, rate: float, answers: int) -> float:
         """How long a block at a constant rate has to be, so that it brings so many answers."""
         assert self.rate is not None
-        return round(min(max(self.rate.seconds, _SHORTEST, SPARE * answers / rate), _LONGEST), 3)
+        return round(min(max(self.rate.seconds, _SHORTEST, planned_answers(answers) / rate), _LONGEST), 3)
 
     @property
     def all(self) -> tuple[Planned, ...]:

@@ -1,9 +1,11 @@
-# Models in Python for the live tests: one that remembers its sequences, one that is wrong now and then.
+# Models in Python for the live tests: one that remembers its sequences, one that is wrong now and then, one that sleeps.
 from __future__ import annotations
 
 from pathlib import Path
 
+from tests.live.opaque import samples
 from tests.live.scaling import Site
+from tests.live.test_up import Up
 
 ACCUMULATOR = """
 import numpy as np
@@ -88,3 +90,33 @@ def serve(site: Site, model: str, config: str, code: str) -> None:
     (version / "model.py").write_text(code)
     (version.parent / "config.pbtxt").write_text(config)
     site.load(model)
+
+
+SLEEPING = """
+import time
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.03)
+        rows = [pb_utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", row * 2)]) for row in rows]
+"""
+"""However many rows: so the best config is known, and a busy host changes little."""
+SLEEPING_CONFIG = """backend: "python" max_batch_size: 4
+    input { name: "x" data_type: TYPE_FP32 dims: 4 }
+    output { name: "y" data_type: TYPE_FP32 dims: 4 }
+    instance_group { count: 1 kind: KIND_CPU }
+    dynamic_batching { }"""
+
+
+def register_sleeping(up: Up, directory: Path, model: str) -> Path:
+    """Its config's file, with samples that answer twice what was asked."""
+    files, config = directory / model, directory / "config.pbtxt"
+    files.mkdir()
+    (files / "model.py").write_text(SLEEPING)
+    config.write_text(SLEEPING_CONFIG)
+    (directory / "samples.npz").write_bytes(samples(2.0))
+    told = ("--config", str(config), "--samples", str(directory / "samples.npz"))
+    up.run("model", "register", model, str(files), "--opaque", *told)
+    return config

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from clients.load.histogram import decode
@@ -115,16 +114,19 @@ def test_a_rate_beyond_the_ends_that_were_given_is_told_on_which_side(bench: Loc
 
 
 def test_the_rate_that_is_found_is_near_what_the_server_does_at_the_most(bench: LocalBench, shelf: Shelf) -> None:
+    """A hundred a second, which no host passes; what a busy one takes away it takes from some blocks."""
     model = shelf.python("ten milliseconds", "time.sleep(0.010 * len(rows))")
-    steps = [Step(Shape.CONCURRENCY, "4"), Step(Shape.FIND_RATE, ""), Step(Shape.FIND_RATE, "")]
     ordered = order(
-        [model], Requests(shelf.golden(ROWS)), blocks([model], *steps, turns=2, seconds=3.0), bound_ms=100.0
+        [model],
+        Requests(shelf.golden(ROWS)),
+        blocks([model], Step(Shape.FIND_RATE, ""), turns=4, seconds=3.0),
+        bound_ms=100.0,
     )
     rows = measured(bench, shelf, ordered)[0].measurements
-    capacity = np.mean([row.figures["throughput"] for row in rows if row.order.step.shape is Shape.CONCURRENCY])
-    found = [row.figures["sustainable_rate"] for row in rows if row.order.step.shape is Shape.FIND_RATE]
+    found = [row.figures["sustainable_rate"] for row in rows]
     assert len(found) == 4
-    assert max(found) == pytest.approx(capacity, rel=0.3)  # what a busy machine takes away is taken from some
+    assert 60 <= max(found) <= 130  # while the rate rises the queue has room
+    assert min(found) > 0
 
 
 def test_a_response_cache_is_one(bench: LocalBench, shelf: Shelf) -> None:

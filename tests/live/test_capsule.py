@@ -10,20 +10,22 @@ import pytest
 
 from controlplane.services.capsule_files import open_capsule
 from controlplane.triton.runtime.find import TritonRuntime
+from tests.live.python_models import register_sleeping
 from tests.live.test_up import TRITONCTL, Up, make
 
 SPEC = (
     "{space: {instances: [1, 2]}, defaults: false, load: {concurrency: 4}, search: {seconds: 60, margin_percent: 30}}"
 )
-"""The margin is one that a machine on which other tests run keeps."""
+"""The margin is one that a machine on which other tests run keeps, with a model that sleeps most of the time."""
 
 
 @pytest.fixture(scope="module")
 def up(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """With a sweep of `double`."""
-    for made in make(runtime, tmp_path_factory.mktemp("capsule")):
-        made.register("double", 2.0)
-        sweep(made, "run", "double", "--spec", "-")
+    """With a sweep of `slow`."""
+    directory = tmp_path_factory.mktemp("capsule")
+    for made in make(runtime, directory):
+        register_sleeping(made, directory, "slow")
+        sweep(made, "run", "slow", "--spec", "-")
         yield made
 
 
@@ -46,7 +48,7 @@ def test_a_capsule_is_replayed_on_the_same_host_and_agrees(up: Up, tmp_path: Pat
     first, second = tmp_path / "first.capsule", tmp_path / "second.capsule"
     sweep(up, "export", "1", "--out", str(first), "--artifacts")
     said = sweep(up, "replay", str(first), "--model", "again")
-    assert "a replay of sweep 1 of double: " in said
+    assert "a replay of sweep 1 of slow: " in said
     replay = json.loads(sweep(up, "show", "2", "-o", "json"))["answer"]["replay"]
     assert replay["differing"] == 0, said
     assert "agrees" in {one["outcome"] for one in replay["agreement"]}, said

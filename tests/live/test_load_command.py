@@ -157,8 +157,8 @@ def test_a_rate_that_the_server_does_not_keep_is_not_the_clients_fault_and_the_o
     )
     found = run_json(site, *words, *search, status={0})["highest_rate"]
     assert isinstance(found, dict)
-    assert 15 <= found["holds"] <= 60
-    assert 30 <= found["fails"] <= 120
+    assert 15 <= found["holds"] <= 60  # a busy host may keep less of it
+    assert found["holds"] < found["fails"] <= 120
 
 
 def test_a_limit_decides_the_exit_status_of_a_load(site: Site) -> None:

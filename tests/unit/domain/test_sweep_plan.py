@@ -9,7 +9,7 @@ import pytest
 from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_candidates import Candidate
-from controlplane.domain.sweep_plan import Costs, LoadChoice, groups, load_of, memory_of, plan
+from controlplane.domain.sweep_plan import Costs, LoadChoice, Stage, groups, load_of, memory_of, plan, shown_at
 from controlplane.domain.sweep_spec import Load, Method, Search, Shape
 from controlplane.errors import SweepInvalid
 
@@ -114,8 +114,16 @@ def test_a_percentile_that_will_lack_answers_is_told_before_it_starts() -> None:
 
     assert plan(Search(), ONE, 4, beside=4, objectives=[P99]).notes == ()
     (note,) = plan(Search(seconds=60), slow, 4, beside=4, objectives=[P99]).notes
-    assert "p99 needs 459 answers, and the finalists bring about" in note
+    assert note == "p99 needs 459 answers, and a block of 4 s at 10/s brings about 40: more search.seconds"
+    assert plan(Search(seconds=900), slow, 2, beside=4, objectives=[P99]).notes == ()
     assert plan(Search(seconds=60), slow, 4, beside=4, objectives=[replace(P99, weight="1")]).notes == ()
+
+
+def test_finalists_have_fewer_and_longer_turns_where_a_percentile_needs_them() -> None:
+    confirm = Stage("finalists", 2, 6, 1, 2.0, 0)
+    assert shown_at(confirm, rate=1000, answers=459, seconds=60) == confirm
+    assert shown_at(confirm, rate=15, answers=44, seconds=90) == replace(confirm, turns=3, seconds=4.618)
+    assert shown_at(confirm, rate=1, answers=459, seconds=60) == replace(confirm, turns=3, seconds=4.0)
 
 
 def test_candidates_stand_side_by_side_as_far_as_the_memory_goes() -> None:

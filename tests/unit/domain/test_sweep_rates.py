@@ -28,13 +28,17 @@ STAGES = Stages(
 )
 Server = Callable[[BlockOrder], Verdict | float]
 """The p99 of a block, or how it ended otherwise."""
+Steal = Callable[[int], float]
+"""The share of the processors that the host took during the n-th block."""
 
 
 def terms(seconds: int = 600) -> Terms:
     return Terms(ASKED, STAGES, Method.RACING, 1, seconds, 2, {1: 0}, 1 << 40)
 
 
-def found(server: Server, starts: Mapping[str, float], seconds: int = 600) -> tuple[Sought, list[Measurement]]:
+def found(
+    server: Server, starts: Mapping[str, float], seconds: int = 600, steal: Steal = lambda _: 0.0
+) -> tuple[Sought, list[Measurement]]:
     """To its end, round after round."""
     taken: list[Taken] = []
     now = WHEN
@@ -49,6 +53,7 @@ def found(server: Server, starts: Mapping[str, float], seconds: int = 600) -> tu
             plain = Measurement(
                 1, at.ahead.number, Stage.RATE, order, Verdict.VALID, (), began, now, seconds=order.seconds
             )
+            plain = replace(plain, steal_ppm=round(steal(len(taken)) * 1e6))
             one = (
                 replace(plain, verdict=shown, reasons=("it is gone",))
                 if isinstance(shown, Verdict)
@@ -93,9 +98,35 @@ def test_a_rate_that_only_held_once_is_gone_back_from() -> None:
     assert at.found["a"].good <= 200 < at.found["a"].bad
 
 
+def test_a_miss_while_the_host_took_processors_away_does_not_count() -> None:
+    """Every fourth block is disturbed, and misses at any rate for that."""
+    seen: list[int] = []
+
+    def disturbed(order: BlockOrder) -> float:
+        seen.append(1)
+        return 8.0 if float(order.step.text) <= 300 and len(seen) % 4 else 50.0
+
+    at, rows = found(disturbed, {"a": 300}, steal=lambda number: 0.0 if (number + 1) % 4 else 0.1)
+    assert at.found["a"].confirmed
+    assert 0.8 * 300 <= at.found["a"].good <= 300
+    assert any(row.steal_ppm for row in rows)
+
+
+def test_where_the_host_always_takes_processors_away_misses_count_after_a_while() -> None:
+    at, rows = found(lambda _: 50.0, {"a": 300}, steal=lambda _: 0.3)
+    assert at.found["a"].good == 0.0
+    assert at.found["a"].bad < 1
+    assert len([row for row in rows if row.order.step.text == rows[0].order.step.text]) == 4
+
+
+def test_what_holds_while_the_host_took_processors_away_holds() -> None:
+    at, _ = found(at_most(a=300), {"a": 300}, steal=lambda _: 0.3)
+    assert at.found["a"].confirmed
+
+
 def test_blocks_are_as_long_as_a_percentile_needs() -> None:
     _, rows = found(at_most(a=100), {"a": 100})
-    assert all(row.order.seconds * float(row.order.step.text) >= 459 * 1.25 for row in rows)
+    assert all(row.order.seconds * float(row.order.step.text) >= 459 * 1.2 for row in rows)
     assert {row.order.step.shape for row in rows} == {Shape.RATE}
 
 
