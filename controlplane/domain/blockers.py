@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controlplane.domain.canonical import JsonObject
-from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, Plan
+from controlplane.domain.changes import Approval, ChangeKind, ChangeRequest, ChangeState, GateResult, Plan
 from controlplane.domain.ensembles import Clash, Neighbour, conflicts
 from controlplane.domain.environments import UNOBSERVED, Deployment
 from controlplane.domain.evidence import EvidenceNow, EvidenceOutcome, judge
@@ -203,13 +203,21 @@ def _policy(request: ChangeRequest, plan: Plan, approvals: Sequence[Approval], a
     return [*found, *_evidence(request, plan, at)]
 
 
-def _evidence(request: ChangeRequest, plan: Plan, at: Situation) -> list[Blocker]:
-    """Judged by what is there now: objectives, age and rows may have changed since it was planned."""
+def judged(request: ChangeRequest, plan: Plan, at: Situation) -> GateResult | None:
+    """What the evidence is worth by what is there now: objectives, age and rows may have changed since it was planned. None
+    where nobody asks for it, or only the live policy does: then the plan is to be made anew."""
     clause = asked_of(request.model, (*at.live.evidence, *at.bound.evidence))
     if clause is None or at.evidence is None or all(gate.name != EVIDENCE for gate in plan.gates):
-        return []  # where the live policy alone asks for it, the plan is to be made anew
+        return None
     warm = at.bound.keep_warm
     outcome, reason = judge(plan.evidence, plan.desired, clause, at.evidence, warm=warm)
-    if outcome is EvidenceOutcome.PASSED or (outcome is EvidenceOutcome.INCONCLUSIVE and clause.inconclusive == ACCEPT):
+    if outcome is EvidenceOutcome.INCONCLUSIVE and clause.inconclusive == ACCEPT:
+        outcome, reason = EvidenceOutcome.PASSED, f"inconclusive, which the policy accepts: {reason}"
+    return GateResult(EVIDENCE, outcome.value, reason)
+
+
+def _evidence(request: ChangeRequest, plan: Plan, at: Situation) -> list[Blocker]:
+    gate = judged(request, plan, at)
+    if gate is None or gate.outcome == EvidenceOutcome.PASSED.value:
         return []
-    return [Blocker("gate", f"gate {EVIDENCE} {outcome}: {reason}")]
+    return [Blocker("gate", f"gate {EVIDENCE} {gate.outcome}: {gate.message}")]

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from controlplane.domain.access import SYSTEM, Permission, Principal, PrincipalKind
 from controlplane.domain.audit import Action, AuditFact
-from controlplane.domain.blockers import Blocker, blockers, needed
+from controlplane.domain.blockers import Blocker, Situation, blockers, judged, needed
 from controlplane.domain.canonical import Json
 from controlplane.domain.changes import (
     Approval,
@@ -15,7 +15,7 @@ from controlplane.domain.changes import (
     ReviewState,
 )
 from controlplane.domain.ensembles import members
-from controlplane.domain.environments import Deployment, Direction
+from controlplane.domain.environments import Direction
 from controlplane.errors import Conflict, InvalidInput, PreconditionFailed, TransitionIllegal
 from controlplane.services.access import AccessService
 from controlplane.services.change_refusals import Refusals, blocked, in_force, over, subjects
@@ -135,7 +135,7 @@ class ChangeService:
                 return asked(unit, request, plan, at)
             # In one transaction where it can be: an ensemble's members are locked in an order of their own.
             if not members(plan.desired.config) and not blockers(request, plan, (), at):
-                return started(unit, self._start(unit, principal, request, plan, at.deployment), plan, (), at)
+                return started(unit, self._start(unit, principal, request, plan, at), plan, (), at)
         return self._apply(principal, request.id)
 
     # decide
@@ -205,12 +205,12 @@ class ChangeService:
             found = blockers(request, plan, approvals, at)
             if found:
                 raise blocked(request, found, glass=at.live.break_glass)
-            return started(unit, self._start(unit, principal, request, plan, at.deployment), plan, approvals, at)
+            return started(unit, self._start(unit, principal, request, plan, at), plan, approvals, at)
 
     def _start(
-        self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, plan: Plan, deployment: Deployment
+        self, unit: UnitOfWork, principal: Principal, request: ChangeRequest, plan: Plan, at: Situation
     ) -> ChangeRequest:
-        replacing = deployment.active_change
+        replacing = at.deployment.active_change
         if replacing is not None:
             old = unit.changes.move(
                 replacing,
@@ -224,7 +224,10 @@ class ChangeService:
         )
         if not free:
             raise blocked(request, (Blocker("active", "another change of the same model was first"),))
-        self._audit(unit, principal, Action.CHANGE_STARTED, request, {"plan": plan.digest})
+        details: dict[str, Json] = {"plan": plan.digest}
+        if (gate := judged(request, plan, at)) is not None:
+            details["evidence"] = {"outcome": gate.outcome, "reason": gate.message}
+        self._audit(unit, principal, Action.CHANGE_STARTED, request, details)
         return unit.changes.move(request.id, ChangeState.APPLYING)
 
     def _break_glass(

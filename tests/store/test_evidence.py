@@ -1,7 +1,7 @@
 # Evidence in plans, blockers and records, on sweeps that lie in the database.
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clients.load.statistics import Interval
+from controlplane.domain.audit import Action
 from controlplane.domain.canonical import digest
 from controlplane.domain.catalog import Objective
 from controlplane.domain.changes import ChangeKind
@@ -164,6 +165,13 @@ def test_a_server_of_another_machine_fails_and_one_that_nobody_looked_at_cannot_
     again = house.changes.replan(house["olga"], view.request.id)
     assert (gate(again)[0], again.blockers) == ("inconclusive", ())
     assert gate(again)[1].endswith("; the policy accepts that")
+    house.changes.apply(house["olga"], view.request.id)
+    with house.storage.read() as unit:
+        (begun,) = unit.audit.entries(action=Action.CHANGE_STARTED.value)
+    said = begun.details["evidence"]
+    assert isinstance(said, Mapping)
+    assert said["outcome"] == "passed"
+    assert str(said["reason"]).startswith("inconclusive, which the policy accepts: ")
 
 
 def test_a_policy_that_comes_to_ask_for_evidence_asks_for_a_new_plan(house: House) -> None:
