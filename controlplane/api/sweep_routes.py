@@ -20,7 +20,7 @@ _MOVING = (NotFound, TransitionIllegal, Conflict)
 _SWEEP = "/v1/sweeps/{sweep}"
 _SWEEPING = (NotFound, SweepInvalid, ConfigInvalid, ConfigPathInvalid, NameInvalid)
 SWEEPS = (
-    Route("POST", "/v1/sweeps/plan", Permission.SWEEP_READ, sweeps.plan_sweep, errors=_SWEEPING),
+    Route("POST", "/v1/sweeps/plan", Permission.SWEEP_RUN, sweeps.plan_sweep, errors=_SWEEPING),
     Route("GET", "/v1/sweeps", Permission.SWEEP_READ, sweeps.list_sweeps, errors=(CursorInvalid,)),
     Route("POST", "/v1/sweeps", Permission.SWEEP_RUN, sweeps.start_sweep, status=201, creates=True, errors=_SWEEPING),
     Route(

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -145,7 +146,7 @@ def why_lost(trial: TrialView) -> str:
 
 def trials_table(trials: Sequence[TrialView], *, fates: bool = False) -> None:
     """With a column for each figure that any of them has; `fates`: and with the last thing that was decided of it."""
-    names = list(dict.fromkeys(figure.name for trial in trials for figure in trial.figures))
+    names = _in_order(list(dict.fromkeys(figure.name for trial in trials for figure in trial.figures)))
     table(
         ("TRIAL", "VERSION", "PARAMETERS", *(_heading(name) for name in names), "BLOCKS", *(["FATE"] if fates else [])),
         [
@@ -230,6 +231,14 @@ def _between(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return f"{high:.4g} or less" if low is None else f"{low:.4g} or more"
     return f"{low:.4g} to {high:.4g}"
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """As they come, but steps of a ladder by their number: concurrency 4 before 16."""
+    ends = {name: re.search(r"[\d.]*$", name) for name in names}
+    stems = {name: name.removesuffix(end[0]) if end else name for name, end in ends.items()}
+    first = list(stems.values())
+    return sorted(names, key=lambda name: (first.index(stems[name]), float(name.removeprefix(stems[name]) or 0)))
 
 
 def _heading(name: str) -> str:

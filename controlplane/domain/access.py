@@ -50,7 +50,7 @@ class Permission(StrEnum):
     CHANGE_ROLLBACK = "change.rollback"
     DEPLOYMENT_RECONCILE = "deployment.reconcile"
     SWEEP_READ = "sweep.read"
-    SWEEP_RUN = "sweep.run"  # start, cancel, resume
+    SWEEP_RUN = "sweep.run"  # plan, start, cancel, resume
     AUDIT_READ = "audit.read"
     AUDIT_CHECKPOINT = "audit.checkpoint"
     ACCESS_MANAGE = "access.manage"

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field
 
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import Json, JsonObject
-from controlplane.domain.sweep_blocks import Block, trial
-from controlplane.domain.sweep_compare import LEVEL
+from controlplane.domain.sweep_blocks import Block, paired, trial
+from controlplane.domain.sweep_compare import LEVEL, blocks_by_turn
 from controlplane.domain.sweep_course import Raced, Terms
 from controlplane.domain.sweep_figures import RATE, Asked, percentile
 from controlplane.domain.sweep_plan import too_few
 from controlplane.domain.sweep_rates import STOLEN, Found, Sought, disturbed
 from controlplane.domain.sweep_reasons import reasons, shares_of
 from controlplane.domain.sweep_rounds import Measurement, Stage, Verdict
-from controlplane.domain.sweep_search import Advantage, Answer, Figure, Met, answer, apart, words
+from controlplane.domain.sweep_search import Advantage, Answer, Figure, Met, answer, apart, ratio_words, words
 from controlplane.domain.sweep_search import Trial as Seen
 from controlplane.domain.sweeps import Sweep, Trial
 
@@ -59,9 +59,11 @@ def concluded(
     notes = [*raced.notes, *(() if sought is None else sought.notes)]
     if not raced.standing.finalists and finalists and not any(one.confirmed for one in rates.values()):
         notes.append("no finalist was measured again: who was ahead owes a part of it to luck")
-    if chosen is not None and (said := _late(measurements, chosen, rates)):
-        notes.append(said)
-    notes += [said for said in (_stolen(measurements), _short(terms) if chosen is None else "") if said]
+    if chosen is None:
+        notes += [_short(terms)]
+    else:
+        notes += [_beside_base(asked, trials, measurements, chosen, rates), _late(measurements, chosen, rates)]
+    notes += [_stolen(measurements)]
     made: JsonObject = {
         "schema": 1,
         "chosen": None if chosen is None else chosen.name,
@@ -73,7 +75,7 @@ def concluded(
         "dominated": {name(who): name.said(why) for who, why in found.dominated.items()},
         "highest_rate": None if chosen is None else _highest(terms, rates.get(chosen.candidate)),
         "unseen": [one.name for one in asked.unseen],
-        "notes": [name.said(one) for one in notes],
+        "notes": [name.said(one) for one in notes if one],
     }
     return Conclusion(made, fates(terms, trials, raced, rates, found), _message(made))
 
@@ -194,6 +196,33 @@ def _because(
     return lines
 
 
+def _beside_base(
+    asked: Asked,
+    trials: Sequence[Trial],
+    measurements: Sequence[Measurement],
+    chosen: Trial,
+    rates: Mapping[str, Found],
+) -> str:
+    """Empty where the choice is the base config, or is shown to be better than that in anything."""
+    base = next((one for one in trials if one.base and not one.refused), None)
+    if base is None or base.candidate == chosen.candidate:
+        return ""
+    mine, theirs = rates.get(chosen.candidate), rates.get(base.candidate)
+    if mine is not None and mine.confirmed and theirs is not None and theirs.bad <= mine.good:
+        return ""
+    rows = [one for one in measurements if one.stage is not Stage.RATE]
+    advantage = paired(blocks_by_turn(asked, rows), LEVEL)
+    figures = {one.name: one for one in (*asked.figures, *asked.race)}.values()
+    ratios = [(one, advantage(one, chosen.candidate, base.candidate)) for one in figures]
+    known = [(one, ratio) for one, ratio in ratios if not math.isnan(ratio.value)]
+    if any(ratio.low > 1 for _, ratio in known):
+        return ""
+    shown = "; ".join(f"{one.name} {ratio_words(ratio)}" for one, ratio in known) or "no turn has both"
+    return (
+        f"not shown to be better than the base config, trial {base.name}: {shown}. Nothing is lost by staying with that"
+    )
+
+
 def _late(measurements: Sequence[Measurement], chosen: Trial, rates: Mapping[str, Found]) -> str:
     """Of the blocks that the answer rests on, how many the generator sent late. They count: it only makes a candidate look slower."""
     rate = rates.get(chosen.candidate)
@@ -245,6 +274,8 @@ def _beaten(who: str, rates: Mapping[str, Found]) -> str | None:
 def _rate_words(rate: Found, asked: Asked) -> str:
     if rate.failure:
         return f"it could not be measured on: {rate.failure}"
+    if rate.good <= 0 and math.isinf(rate.bad):
+        return "the time did not suffice to look for its highest rate"
     if rate.good <= 0:
         return f"no rate held: {rate.bad:g}/s was the lowest that was tried"
     missed = "no rate that was tried did not" if math.isinf(rate.bad) else f"{rate.bad:g}/s did not"

@@ -231,7 +231,7 @@ def _reserved(terms: Terms, budget: Budget, looks: Sequence[Look]) -> float:
 
 
 def _aside(left: Sequence[str], room: int) -> dict[str, str]:
-    why = f"not shown to be worse; the time suffices for {room} in the next round, and by its estimates it is not among those"
+    why = f"not dominated with confidence; the time suffices for {room} in the next round, and by its estimates it is not among those"
     return dict.fromkeys(left[room:], why)
 
 

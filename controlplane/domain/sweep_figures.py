@@ -154,7 +154,7 @@ def block_of(asked: Asked, measurements: Sequence[Measurement], *, everything: b
     if not shown:
         return None
     wanted = {figure.name for figure in (*asked.figures, *asked.race)}
-    wanted |= {figure_name(one) for one in (*asked.hard, *asked.race_hard)}
+    wanted |= {figure_name(one) for one in (*asked.objectives, *asked.race_hard)}
     figures: dict[str, float] = {}
     for place, one in enumerate(sorted(shown, key=lambda one: one.order.place)):
         own = shown_by(one)

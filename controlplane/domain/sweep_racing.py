@@ -242,8 +242,10 @@ def _ahead(
         if name in chosen:
             decisions.append(Decision(number, name, Fate.FINALIST, why))
         else:
-            beside = "; ".join(f"{one.name} {ratio_words(advantage(one, name, chosen[0]))}" for one in rules.figures)
-            reason = f"{why}; not shown to be worse, by its estimates not among the best: beside {chosen[0]} {beside}"
+            ratios = [(one, advantage(one, name, chosen[0])) for one in rules.figures]
+            beside = "; ".join(f"{one.name} {ratio_words(ratio)}" for one, ratio in ratios)
+            shown = "" if any(one.high < 1 for _, one in ratios) else "not shown to be worse, "
+            reason = f"{why}; {shown}by its estimates not among the best: beside {chosen[0]} {beside}"
             decisions.append(Decision(number, name, Fate.SET_ASIDE, reason))
     return _round(rules, number + 1, chosen, confirms=True)
 

@@ -154,8 +154,14 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
         budget = rounds.budget()
         each = [terms.seconds_at(float(rate)) + budget.overhead for rate in rates.values()]
         again = (AGAIN + _SPARE_TURNS) * max(each) if any(one.state.good > 0 for one in brackets.values()) else 0.0
-        if turn and budget.left < sum(each) + again:
-            break
+        if budget.left < sum(each) + again:
+            if not turn and budget.left < each[0]:
+                said = f"a block at {next(iter(rates.values()))}/s takes {each[0]:.0f} s"
+                why = f"the time did not suffice to look for the highest rate, of which {said}: more search.seconds"
+                return Sought({}, notes=(why,))
+            if turn:
+                break
+            rates = {names[0]: rates[names[0]]}  # the one that is ahead, alone
         rows, missing = _measured(rounds, rates, tuple(brackets))
         if missing is not None:
             return Sought({name: one.state for name, one in brackets.items()}, missing)

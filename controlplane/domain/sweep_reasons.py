@@ -85,6 +85,8 @@ def reasons(asked: Asked, trials: Sequence[Trial], measurements: Sequence[Measur
         line = (
             f"{name} {_said(here)} instead of {_said(there)} (trial {other.name}): {figure.name} {ratio_words(ratio)}"
         )
+        if figure.name not in {one.name for one in asked.figures}:
+            line += ", the highest percentile that its short blocks show"
         if ours is not None and theirs is not None:
             line += _moved(name, here, there, ours, theirs)
         found.append((abs(math.log(ratio.value)), line))

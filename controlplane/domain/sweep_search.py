@@ -77,6 +77,8 @@ Advantage = Callable[[Figure, str, str], Interval]
 0 to infinite where nothing is known."""
 
 UNKNOWN = Interval(math.nan, 0.0, math.inf)
+_VAGUE = 25.0
+"""An interval whose ends are further apart than that tells not even which is the better."""
 
 
 def figure_name(objective: Objective) -> str:
@@ -249,13 +251,17 @@ def _least_answers(objective: Objective) -> int:
 
 
 def words(interval: Interval) -> str:
+    if interval.low <= 0 and math.isinf(interval.high):
+        return f"{interval.value:.4g} (too few blocks to know how surely)"
     return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
 
 
 def ratio_words(ratio: Interval) -> str:
-    """As `1.24 times as good (1.1 to 1.4)`."""
+    """As `1.24 times as good (1.1 to 1.4)`; where hardly the order of magnitude is known, that nobody can tell."""
     if math.isnan(ratio.value):
         return "cannot be compared"
+    if ratio.low <= 0 or ratio.high > _VAGUE * ratio.low:
+        return f"cannot be told apart ({ratio.low:.3g} to {ratio.high:.3g} times as good)"
     return f"{ratio.value:.3g} times as good ({ratio.low:.3g} to {ratio.high:.3g})"
 
 

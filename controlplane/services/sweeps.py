@@ -57,7 +57,7 @@ class SweepService:
         self, principal: Principal, spec: SweepSpec, *, environment: str | None = None, bench: str | None = None
     ) -> Draft:
         """What `start` would do: nothing is kept, and the sweep's id is 0."""
-        self._access.require(principal, Permission.SWEEP_READ, subjects={"model": spec.model})
+        self._access.require(principal, Permission.SWEEP_RUN, subjects={"model": spec.model})
         return self._draft(principal, spec, environment, bench)
 
     def start(

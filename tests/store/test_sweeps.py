@@ -48,9 +48,9 @@ def test_a_sweep_is_queued_with_its_plan_its_candidates_and_the_refused_ones(hou
 
 def test_a_plan_alone_keeps_nothing_and_is_the_same_each_time(house: SweepHouse) -> None:
     """Sweep acceptance 4: the same spec and seed give the same plan and order."""
-    first = house.sweeps.plan_only(house["vera"], house.spec())
-    again = house.sweeps.plan_only(house["vera"], house.spec())
-    other = house.sweeps.plan_only(house["vera"], house.spec(search={"seed": 4}))
+    first = house.sweeps.plan_only(house["olga"], house.spec())
+    again = house.sweeps.plan_only(house["olga"], house.spec())
+    other = house.sweeps.plan_only(house["olga"], house.spec(search={"seed": 4}))
     assert house.sweeps.list(house["vera"]) == ()
     assert first.trials == again.trials
     assert first.sweep == replace(again.sweep, created_at=first.sweep.created_at)
@@ -61,8 +61,11 @@ def test_a_plan_alone_keeps_nothing_and_is_the_same_each_time(house: SweepHouse)
 
 
 @pytest.mark.parametrize("who", ["vera", "anna"])
-def test_only_who_operates_starts_cancels_and_resumes(house: SweepHouse, who: str) -> None:
+def test_only_who_operates_plans_starts_cancels_and_resumes(house: SweepHouse, who: str) -> None:
+    """A plan of a large space costs seconds of a processor."""
     sweep = house.start()
+    with pytest.raises(PermissionDenied, match=r"sweep\.run"):
+        house.sweeps.plan_only(house[who], house.spec())
     with pytest.raises(PermissionDenied, match=r"sweep\.run"):
         house.start(who)
     for act in (house.sweeps.cancel, house.sweeps.resume):

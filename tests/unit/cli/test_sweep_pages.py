@@ -211,6 +211,15 @@ def test_every_trial_is_listed_with_its_figures_or_why_it_was_not_tried(capsys: 
     )
 
 
+def test_steps_of_a_ladder_stand_by_their_number(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [*(f"throughput at concurrency {side}" for side in (1, 16, 4)), "latency_ms p50"]
+    every_trial([trial(1, figures=tuple(FigureView(name, 1.0, 1.0, 1.0) for name in names))])
+    first = capsys.readouterr().out.splitlines()[0]
+    steps = [first.index(f"CONCURRENCY {side} ") for side in (1, 4, 16)]
+    assert sorted(steps) == steps
+    assert steps[-1] < first.index("LATENCY MS P50")
+
+
 def test_the_page_of_a_trial_has_what_was_decided_and_the_servers_log(capsys: pytest.CaptureFixture[str]) -> None:
     trial_page(replace(TRIALS[2], fates=TRIALS[0].fates))
     assert capsys.readouterr().out == (

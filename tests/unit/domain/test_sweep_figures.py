@@ -89,6 +89,14 @@ def test_of_a_ladder_each_step_is_a_figure_and_objectives_have_their_own_places(
     assert (block.seconds, block.answers) == (2.0, 100)
 
 
+def test_what_is_only_wished_is_measured_on_a_ladder_too() -> None:
+    which = asked(LADDER, [replace(MANY, weight="1")], 0.05, 1.0)
+    rows = [measured(step, place, figures={"throughput": 90.0}) for place, step in enumerate(which.steps)]
+    block = block_of(which, rows)
+    assert block is not None
+    assert block.figures["throughput"] == 90.0
+
+
 def test_a_rate_that_was_kept_up_is_the_throughput_however_many_arrivals_were_drawn() -> None:
     which = asked(load(rate="400"), [P99, MANY], 0.05, 2.0)
     drawn: Mapping[str, float] = {"throughput": 391.5, "latency_ms p99": 5.0}

@@ -165,9 +165,7 @@ def test_survivors_get_longer_blocks_and_finalists_are_measured_anew() -> None:
     )
     assert len(at_last.left) == 2
     aside = next(one for one in at_last.decisions if one.fate is Fate.SET_ASIDE)
-    assert aside.reason.startswith(
-        "look 1 is the last; not shown to be worse, by its estimates not among the best: beside "
-    )
+    assert aside.reason.startswith("look 1 is the last; by its estimates not among the best: beside ")
 
 
 def test_a_decision_says_by_whom_by_how_much_and_how_sure() -> None:

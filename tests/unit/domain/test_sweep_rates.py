@@ -144,6 +144,16 @@ def test_where_the_time_is_too_short_nothing_is_confirmed_and_it_is_said() -> No
     assert len(rows) <= 4
 
 
+def test_blocks_that_last_longer_than_what_is_left_are_not_begun() -> None:
+    """At 20 a second a block of 459 answers lasts half a minute."""
+    at, rows = found(at_most(a=300, b=300), {"a": 25, "b": 25}, seconds=50)
+    assert {row.order.candidate for row in rows} == {"a"}
+    assert at.found["b"] == Found()
+    at, rows = found(at_most(a=300), {"a": 25}, seconds=20)
+    assert (at.found, rows) == ({}, [])
+    assert "a block at 20/s takes 29 s: more search.seconds" in at.notes[0]
+
+
 def test_only_what_shows_every_hard_latency_holds() -> None:
     order = BlockOrder(0, 0, "a", Step(Shape.RATE, "1"), 1.0, 1)
     fine = Measurement(1, 1, Stage.RATE, order, Verdict.VALID, (), WHEN, WHEN, figures={"latency_ms p99": 9.9})

@@ -8,7 +8,20 @@ import pytest
 
 from clients.load.statistics import Interval
 from controlplane.domain.catalog import Objective
-from controlplane.domain.sweep_search import Figure, Finding, Met, Trial, answer, apart, dominates, finding, sifted
+from controlplane.domain.sweep_search import (
+    UNKNOWN,
+    Figure,
+    Finding,
+    Met,
+    Trial,
+    answer,
+    apart,
+    dominates,
+    finding,
+    ratio_words,
+    sifted,
+    words,
+)
 from controlplane.errors import InvalidInput
 
 RATE = Figure("rate", more_is_better=True)
@@ -185,6 +198,14 @@ def test_where_none_is_shown_to_meet_everything_none_is_chosen_and_each_says_why
     )
     assert "b: latency_ms-need cannot tell, " in found.reason
     assert answer([], [LATENCY], [P99]).reason == "no trial was left at the end: each has its reason"
+
+
+def test_an_interval_that_tells_nothing_is_not_said_as_a_number_that_does() -> None:
+    assert words(Interval(5.0, 4.0, 6.0)) == "5 (4 to 6)"
+    assert words(Interval(5.0, 0.0, math.inf)) == "5 (too few blocks to know how surely)"
+    assert ratio_words(Interval(1.5, 1.2, 1.9)) == "1.5 times as good (1.2 to 1.9)"
+    assert ratio_words(Interval(1.5, 0.03, 60.0)) == "cannot be told apart (0.03 to 60 times as good)"
+    assert ratio_words(UNKNOWN) == "cannot be compared"
 
 
 def test_the_order_in_which_trials_come_changes_nothing() -> None:

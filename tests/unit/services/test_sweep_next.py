@@ -175,6 +175,38 @@ def test_a_choice_that_rests_on_blocks_of_a_late_generator_says_so() -> None:
     assert "in 5 of the 5 blocks that the choice rests on the load generator itself was late" in str(notes[-1])
 
 
+def test_what_the_hypervisor_took_while_rates_were_looked_for_is_said() -> None:
+    sweep = Simulated({})
+    sweep.run()
+    last = sweep.taken[-1]
+    sweep.taken[-1] = replace(last, measurement=replace(last.measurement, steal_ppm=310_000))
+    notes = sweep.where().conclusion().answer["notes"]
+    assert isinstance(notes, list)
+    rates = sum(one.measurement.stage is Stage.RATE for one in sweep.taken)
+    assert f"in 1 of the {rates} blocks of the highest rate the hypervisor took more than 2% of" in str(notes[-1])
+    assert "at the most 31 %" in str(notes[-1])
+
+
+def test_a_choice_that_is_not_shown_to_beat_the_base_config_says_so() -> None:
+    """A microsecond of delay is no difference."""
+    alike: Json = {"instances": 2, "max_batch_size": 8, "threads": 1, "queue_delay_us": [0, 1]}
+    sweep = Simulated({"space": alike, "load": {"rate": "50"}})
+    assert not any("base config" in note for note in _notes(sweep.run()))
+    chosen = sweep.chosen(sweep.where().conclusion())
+    sweep.trials = [replace(one, base=bool(one.parameters) and one is not chosen) for one in sweep.trials]
+    assert chosen is not None
+    said = [note for note in _notes(sweep.where().conclusion()) if "base config" in note]
+    assert len(said) == 1
+    assert said[0].startswith("not shown to be better than the base config, trial ")
+    assert said[0].endswith("Nothing is lost by staying with that")
+
+
+def _notes(end: Conclusion) -> list[str]:
+    notes = end.answer["notes"]
+    assert isinstance(notes, list)
+    return [str(note) for note in notes]
+
+
 def test_where_no_candidate_holds_the_bound_nothing_is_chosen_and_it_is_said_why() -> None:
     impossible = Objective("m", "fast", "latency_ms", "p99", "at_most", "1", "product", None)
     end = Simulated({}, (impossible,)).run()
