@@ -49,7 +49,7 @@ def supervised(runtime: TritonRuntime, tmp_path: Path, monkeypatch: pytest.Monke
     ready, stopping = threading.Event(), threading.Event()
 
     def keep() -> None:
-        supervisor.start(60)
+        supervisor.start(120)
         ready.set()
         while not stopping.wait(0.05):
             supervisor.tick()
@@ -58,7 +58,7 @@ def supervised(runtime: TritonRuntime, tmp_path: Path, monkeypatch: pytest.Monke
     thread = threading.Thread(target=keep)
     thread.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(130)
         yield LiveTriton(supervisor.server, home, repository, ADMIN_KEY)
     finally:
         stopping.set()

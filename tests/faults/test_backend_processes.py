@@ -28,7 +28,7 @@ def dialect() -> str:
 @pytest.fixture
 def at(tmp_path: Path, database: Database, make_triton: MakeTriton) -> Iterator[Installation]:
     installation = install(tmp_path, database, make_triton(name="own"))
-    worker = installation.settings.worker.model_copy(update={"probe_seconds": 2.0})
+    worker = installation.settings.worker.model_copy(update={"probe_seconds": 8.0})
     installation.settings = installation.settings.model_copy(update={"worker": worker})
     yield installation
     installation.check_audit()
@@ -40,7 +40,7 @@ def says_ready(at: Installation, model: str) -> bool:
 
 
 def check_healed(at: Installation, model: str, old: list[int]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while set(backends(at.triton, model)) & set(old) and time.monotonic() < deadline:
         time.sleep(0.05)  # the healthy ones drain
     assert len(backends(at.triton, model)) == 2

@@ -23,7 +23,7 @@ from controlplane.triton.inspect_process import InspectionLimits
 from controlplane.triton.onnx_graph import OnnxInspector
 
 T = TypeVar("T")
-QUICK = InspectionLimits(seconds=10)
+QUICK = InspectionLimits(seconds=90)
 GOOD = "agraph (float[n, 3] x) => (float[n, 3] y) { y = Relu(x) }"
 
 
@@ -204,10 +204,10 @@ def endless_loop() -> onnx.ModelProto:
 
 def test_a_graph_that_loops_for_ever_is_stopped_with_all_its_processes(refusal: Callable[..., InvalidInput]) -> None:
     started = time.monotonic()
-    error = refusal(endless_loop(), limits=InspectionLimits(seconds=4))
+    error = refusal(endless_loop(), limits=InspectionLimits(seconds=10))
     assert type(error) is ModelInvalid
-    assert error.message == "validation did not come to an end: it was stopped after 4 s while running the graph"
-    assert time.monotonic() - started < 8
+    assert error.message == "validation did not come to an end: it was stopped after 10 s while running the graph"
+    assert time.monotonic() - started < 60
     assert [
         child for child in psutil.Process().children(recursive=True) if "inspect_child" in " ".join(child.cmdline())
     ] == []
@@ -220,7 +220,7 @@ def test_a_graph_cannot_get_more_memory_than_it_is_allowed(tmp_path: Path) -> No
     )
     model.graph.initializer.append(numpy_helper.from_array(np.array([2**31], dtype=np.int64), "s"))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    limits = InspectionLimits(seconds=30, memory_bytes=1024**3)
+    limits = InspectionLimits(seconds=90, memory_bytes=1024**3)
     try:
         found = OnnxInspector(limits).inspect(tmp_path, samples=None, store=ObjectArtifactStore(MemoryStore()))
     except ModelInvalid as error:
@@ -298,7 +298,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def until(answer: Callable[[], T | None], seconds: float = 30) -> T:
+def until(answer: Callable[[], T | None], seconds: float = 90) -> T:
     deadline = time.monotonic() + seconds
     while not (found := answer()):
         assert time.monotonic() < deadline

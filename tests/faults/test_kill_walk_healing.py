@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def own(make_triton: MakeTriton) -> LiveTriton:
 @pytest.fixture
 def at(tmp_path: Path, database: Database, own: LiveTriton) -> Iterator[Installation]:
     for installation in walked(tmp_path, database, own):
-        worker = installation.settings.worker.model_copy(update={"probe_seconds": 2.0})
+        worker = installation.settings.worker.model_copy(update={"probe_seconds": 8.0})
         installation.settings = installation.settings.model_copy(update={"worker": worker})
         installation.register(MODEL, 2.0)
         installation.deploy(MODEL, versions=(1,), config=installation.config(MODEL))
@@ -44,7 +45,7 @@ def forget(at: Installation) -> None:
     with InferenceServerClient(at.triton.grpc) as client:
         client.unload_model(MODEL, headers=at.triton.headers)
     while at.served(MODEL):
-        pass
+        time.sleep(0.02)
 
 
 def kill_the_backend(at: Installation) -> None:

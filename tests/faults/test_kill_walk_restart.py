@@ -27,7 +27,7 @@ def dialect() -> str:
 @pytest.fixture
 def at(tmp_path: Path, database: Database, supervised: LiveTriton) -> Iterator[Installation]:
     """Version 1 doubles; the load of version 2 does not end."""
-    for installation in walked(tmp_path, database, supervised, load_timeout_seconds=2):
+    for installation in walked(tmp_path, database, supervised):
         marker = tmp_path / "marker"
         marker.touch()
         register_opaque(installation, MODEL, source(2.0), answers=2.0)
@@ -42,9 +42,16 @@ def held(at: Installation) -> str | None:
     return ServerKeeper(at.triton.home, at.triton.repository, alive=lambda: True).held()
 
 
+def allow(at: Installation, *, seconds: int) -> None:
+    """That is how long a load may take from here on."""
+    at.environments.set_policy(at["admin"], ENV, {"load_timeout_seconds": seconds}, expected_number=None)
+
+
 def restart(at: Installation) -> Step:
+    allow(at, seconds=2)
     view = at.deploy(MODEL, versions=(2,))
     assert view.request.state is ChangeState.STUCK, view.request
+    allow(at, seconds=60)  # as what is loaded from here on has an end, however late
     at.changes.resume(at["admin"], view.request.id, "restart")
     return Step(MODEL, view, ChangeState.UNDONE, 2.0)
 

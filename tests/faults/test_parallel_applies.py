@@ -45,7 +45,7 @@ def _work(settings: Settings, url: str, name: str, stop: Event) -> None:
 def two_workers(at: Installation) -> Iterator[None]:
     """Processes of their own; they leave a deployment as soon as they are done with it, to claim it again at once."""
     url = at.storage.database.engine.url.render_as_string(hide_password=False)
-    settings = at.settings.worker.model_copy(update={"watch_seconds": 0.01})
+    settings = at.settings.worker.model_copy(update={"watch_seconds": 0.01, "lease_seconds": 30.0})
     stop = _PROCESSES.Event()
     with ExitStack() as stack:
         for name in ("first", "second"):
@@ -77,7 +77,7 @@ def apply(at: Installation, view: ChangeView) -> str:
 
 
 def rested(at: Installation, view: ChangeView) -> ChangeState:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while (state := at.show(view).request.state) is ChangeState.APPLYING and time.monotonic() < deadline:
         time.sleep(0.02)
     return state

@@ -52,7 +52,7 @@ def at(tmp_path: Path, database: Database, own: LiveTriton, marker: Path) -> Ite
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -94,7 +94,7 @@ def test_acceptance_6_a_rollback_takes_the_place_of_a_change_whose_load_is_in_fl
     names = tmp_path / "names"
     with started(at.settings, url_of(database), Wound("record"), change=first.request.id, names=names) as process:
         until(lambda: loading(at, first))
-        time.sleep(0.3)  # the load is sent
+        until(lambda: at.loading(MODEL))  # the load was sent
         files, journal = snapshot(at), at.show(first).journal
         back = at.changes.rollback(at["author"], ENV, MODEL, to=None, reason="at once")
         seen = at.show(first).request
@@ -107,8 +107,8 @@ def test_acceptance_6_a_rollback_takes_the_place_of_a_change_whose_load_is_in_fl
         time.sleep(1)
         assert (snapshot(at), at.answer(MODEL)) == (files, 2.0)
         marker.unlink()
-        resting.join(60)
-        process.join(60)
+        resting.join(150)
+        process.join(120)
 
     check_rest(at, Step(MODEL, back, ChangeState.APPLIED, 2.0))
     assert effects(at.show(back)) == ["load", "remove_version", "write_config", "load"]

@@ -10,6 +10,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from controlplane.domain.changes import ChangeState
+from controlplane.services.change_views import ChangeView
 from controlplane.storage.database import Database
 from tests.live.installation import ENV, Installation, install
 from tests.live.opaque import opaque_config, register_opaque, sleeping_while, source
@@ -26,7 +27,7 @@ def dialect() -> str:
 
 @pytest.fixture
 def at(tmp_path: Path, database: Database, make_triton: MakeTriton) -> Iterator[Installation]:
-    installation = install(tmp_path, database, make_triton(name="own"), policy={"load_timeout_seconds": 5})
+    installation = install(tmp_path, database, make_triton(name="own"))
     yield installation
     installation.check_audit()
 
@@ -34,11 +35,20 @@ def at(tmp_path: Path, database: Database, make_triton: MakeTriton) -> Iterator[
 def restart(at: Installation) -> None:
     at.triton.process.kill()
     at.triton.process.start()
-    at.triton.process.wait_ready(60)
+    at.triton.process.wait_ready(120)
 
 
 def actions(at: Installation) -> list[str]:
     return [entry.action for entry in at.audit(("model", MODEL)) if entry.action.startswith(("deployment.", "change."))]
+
+
+def settled(at: Installation, view: ChangeView) -> ChangeState:
+    """What a stuck change comes to: each watch waits a few seconds for what is still loaded."""
+    for _ in range(10):
+        at.drift(MODEL)
+        if (state := at.show(view).request.state) in {ChangeState.APPLIED, ChangeState.UNDONE}:
+            break
+    return state
 
 
 def test_acceptance_6_a_model_that_was_unloaded_behind_our_back_is_served_again_and_audited(at: Installation) -> None:
@@ -61,7 +71,7 @@ def test_acceptance_6_a_server_that_is_away_is_reported_until_it_is_back(at: Ins
     assert at.drift(MODEL) == ("cannot be observed (server.unreachable)",)
     assert at.drift(MODEL) == ("cannot be observed (server.unreachable)",)
     at.triton.process.start()
-    at.triton.process.wait_ready(60)
+    at.triton.process.wait_ready(120)
     assert (at.drift(MODEL), at.answer(MODEL)) == ((), 2.0)
     assert actions(at)[:3] == ["deployment.reconciled", "deployment.drifted", "change.applied"]
 
@@ -83,6 +93,7 @@ def test_acceptance_6_a_server_that_dies_before_a_load_is_waited_for_and_the_cha
     at.register(MODEL, 2.0)
     at.register(MODEL, 3.0)
     at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
+    at.environments.set_policy(at["admin"], ENV, {"load_timeout_seconds": 5}, expected_number=None)
 
     def fall(name: str) -> None:
         if name == "before forward load":
@@ -93,10 +104,9 @@ def test_acceptance_6_a_server_that_dies_before_a_load_is_waited_for_and_the_cha
     assert "no Triton can be reached" in view.request.message
 
     at.triton.process.start()
-    at.triton.process.wait_ready(60)
-    at.drift(MODEL)
+    at.triton.process.wait_ready(120)
 
-    assert at.show(view).request.state is ChangeState.UNDONE
+    assert settled(at, view) is ChangeState.UNDONE
     assert (at.answer(MODEL), at.served(MODEL)) == (2.0, [1])
     assert at.files(MODEL) == ["1/model.onnx", "config.pbtxt"]
     assert at.drift(MODEL) == ()
@@ -105,7 +115,6 @@ def test_acceptance_6_a_server_that_dies_before_a_load_is_waited_for_and_the_cha
 def test_acceptance_6_a_server_that_restarts_before_a_load_delays_the_change_only(at: Installation) -> None:
     at.register(MODEL, 2.0)
     at.register(MODEL, 3.0)
-    at.environments.set_policy(at["admin"], "live", {"load_timeout_seconds": 30}, expected_number=None)
     at.deploy(MODEL, versions=(1,), config=at.config(MODEL))
 
     def fall(name: str) -> None:
@@ -121,27 +130,30 @@ def test_acceptance_6_a_server_that_restarts_before_a_load_delays_the_change_onl
 def test_acceptance_6_a_server_that_dies_in_a_load_leaves_the_change_stuck_until_it_is_back(
     at: Installation, tmp_path: Path
 ) -> None:
-    at.environments.set_policy(at["admin"], "live", {"load_timeout_seconds": 30}, expected_number=None)
     marker = tmp_path / "marker"
     register_opaque(at, MODEL, source(2.0), answers=2.0)
     register_opaque(at, MODEL, source(3.0, prologue=sleeping_while(str(marker))), answers=3.0)
     at.deploy(MODEL, versions=(1,), config=opaque_config(at, MODEL))
     marker.touch()
-    timer = threading.Timer(2, at.triton.process.kill)
-    timer.start()
+
+    def kill() -> None:
+        _until(lambda: at.loading(MODEL))
+        at.triton.process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
     try:
         view = at.deploy(MODEL, versions=(2,))
     finally:
-        timer.join()
+        killer.join()
     assert view.request.state is ChangeState.STUCK
     assert "before the connection was lost" in view.request.message
 
     marker.unlink()
     at.triton.process.start()
-    at.triton.process.wait_ready(60)
-    at.drift(MODEL)
+    at.triton.process.wait_ready(120)
 
-    assert at.show(view).request.state is ChangeState.APPLIED
+    assert settled(at, view) is ChangeState.APPLIED
     assert (at.answer(MODEL), at.served(MODEL)) == (3.0, [2])
     assert at.drift(MODEL) == ()
 
@@ -160,7 +172,7 @@ def test_a_change_says_that_it_waits_for_its_server_and_a_rollback_does_not_wait
         back = at.changes.rollback(at["author"], ENV, MODEL, to=1, reason="the server is away")
         _until(lambda: at.show(back).request.message.startswith("waiting for the server: "))
         at.triton.process.start()
-        at.triton.process.wait_ready(60)
+        at.triton.process.wait_ready(120)
         _until(lambda: at.show(back).request.finished_at is not None)
     finally:
         stop.set()
@@ -193,7 +205,7 @@ def test_a_change_no_longer_says_that_it_waits_once_its_server_answers(at: Insta
 
 
 def _until(seen: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not seen():
         assert time.monotonic() < end
         time.sleep(0.1)

@@ -34,9 +34,9 @@ def test_acceptance_6_a_worker_stopped_while_it_renews_its_lease_keeps_nobody_wa
         assert wait_stopped(process)
         since = time.monotonic()
         assert rest(at, view).request.state is ChangeState.APPLIED
-        assert time.monotonic() - since < 20  # PostgreSQL ends the transaction of this worker after 2 s
+        assert time.monotonic() - since < 28  # PostgreSQL ends this worker's transaction after 2 s, others' after 30
         assert process.pid is not None
         os.kill(process.pid, signal.SIGCONT)
-        process.join(30)
+        process.join(90)
         assert process.exitcode == 0
     check_rest(at, Step(model, view, ChangeState.APPLIED, 3.0))

@@ -43,6 +43,11 @@ def test_a_server_that_a_dead_worker_held_down_comes_back_with_the_next_change(
         assert at.answer("two") == 2.0
 
 
+def allow(at: Installation, *, seconds: int) -> None:
+    """That is how long a load may take from here on."""
+    at.environments.set_policy(at["admin"], ENV, {"load_timeout_seconds": seconds}, expected_number=None)
+
+
 @dataclass
 class Stuck:
     at: Installation
@@ -65,17 +70,27 @@ class Stuck:
         for _ in range(passes):
             self.at.drift(MODEL)
 
+    def let_go(self, view: ChangeView | None = None) -> None:
+        """The load ends, and the change, or this one in its place, is worked on until it is stuck no more."""
+        self.marker.unlink()
+        allow(self.at, seconds=60)
+        for _ in range(30):
+            self.work(1)
+            if self.at.show(view or self.view).request.state in {ChangeState.APPLIED, ChangeState.UNDONE}:
+                break
+
 
 @pytest.fixture
 def stuck(tmp_path: Path, database: Database, supervised: LiveTriton) -> Iterator[Stuck]:
     """Version 1 serves; version 2 is being loaded and does not end as long as `marker` is there."""
-    at = install(tmp_path, database, supervised, policy={"load_timeout_seconds": 2})
+    at = install(tmp_path, database, supervised)
     marker = tmp_path / "marker"
     register_opaque(at, MODEL, source(2.0), answers=2.0)
     register_opaque(at, MODEL, source(3.0, prologue=sleeping_while(str(marker))), answers=3.0)
     first = at.deploy(MODEL, versions=(1,), config=opaque_config(at, MODEL))
     assert first.request.state is ChangeState.APPLIED, first.request.message
     marker.touch()
+    allow(at, seconds=2)
     view = at.deploy(MODEL, versions=(2,))
     assert view.request.state is ChangeState.STUCK
     assert "did not end within 2 s" in view.request.message
@@ -90,8 +105,7 @@ def test_acceptance_6_a_load_that_ends_late_is_verified_and_applied(stuck: Stuck
     stuck.work()
     assert (stuck.state, stuck.snapshot(), stuck.at.answer(MODEL)) == (ChangeState.STUCK, files, 2.0)
 
-    stuck.marker.unlink()
-    stuck.work()
+    stuck.let_go()
 
     view = stuck.at.show(stuck.view)
     assert (view.request.state, view.request.message) == (ChangeState.APPLIED, "")
@@ -107,8 +121,7 @@ def test_acceptance_6_an_undo_waits_for_the_load_before_it_touches_a_file(stuck:
     stuck.work()
     assert (stuck.state, stuck.snapshot(), stuck.at.answer(MODEL)) == (ChangeState.STUCK, files, 2.0)
 
-    stuck.marker.unlink()
-    stuck.work()
+    stuck.let_go()
 
     assert stuck.state is ChangeState.UNDONE
     assert (stuck.at.answer(MODEL), stuck.at.served(MODEL)) == (2.0, [1])
@@ -122,8 +135,7 @@ def test_acceptance_6_a_rollback_takes_the_place_of_a_stuck_change_and_waits_as_
     assert (stuck.state, back.request.state, stuck.snapshot()) == (ChangeState.UNDONE, ChangeState.STUCK, files)
     assert stuck.at.show(stuck.view).request.message == f"pre-empted by rollback {back.request.id}"
 
-    stuck.marker.unlink()
-    stuck.work()
+    stuck.let_go(back)
 
     assert stuck.at.show(back).request.state is ChangeState.APPLIED
     assert (stuck.at.answer(MODEL), stuck.at.served(MODEL)) == (2.0, [1])
@@ -134,6 +146,7 @@ def test_acceptance_6_a_rollback_takes_the_place_of_a_stuck_change_and_waits_as_
 
 def test_acceptance_6_a_load_that_never_ends_is_undone_by_a_restart_of_our_own_server(stuck: Stuck) -> None:
     before = stuck.at.triton.process.state
+    allow(stuck.at, seconds=60)  # for what is loaded after it
     stuck.at.changes.resume(stuck.at["author"], stuck.view.request.id, "restart")
     stuck.work(1)
 

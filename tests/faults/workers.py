@@ -61,7 +61,7 @@ def started(settings: Settings, url: str, wound: Wound, *, change: int | None, n
         process.join(10)
 
 
-def wait_stopped(process: BaseProcess, seconds: float = 30) -> bool:
+def wait_stopped(process: BaseProcess, seconds: float = 90) -> bool:
     """True when it stopped itself, False when it ended before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -83,13 +83,14 @@ class _Hurt:
         self._names = names
         self._count = 0
         self._waiting = False
+        self._renewed = threading.Event()
 
     def boundary(self, name: str) -> None:
         if not self._wound.renewing:
             self._pass(name)
         elif not self._waiting:
             self._waiting = True
-            time.sleep(1)  # several renewals
+            self._renewed.wait(60)
 
     def begin(self, connection: Connection) -> None:
         main = threading.current_thread() is threading.main_thread()
@@ -100,6 +101,7 @@ class _Hurt:
     def commit(self, _connection: Connection) -> None:
         if self._waiting and threading.current_thread() is not threading.main_thread():
             self._pass("renew")
+            self._renewed.set()
 
     def _pass(self, name: str) -> None:
         with self._names.open("a") as stream:
@@ -126,7 +128,7 @@ def _work(settings: Settings, url: str, wound: Wound, change: int | None, names:
     event.listen(database.engine, "commit", hurt.commit)
     storage = Storage(database, SystemClock().now)
     worker = build_worker(settings, storage, name=f"{wound.mode} {os.getpid()}", boundary=hurt.boundary)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         worker.once()
         if change is None:

@@ -67,7 +67,7 @@ def triton(shared_triton: LiveTriton) -> LiveTriton:
     if process.poll() is not None:
         process.clean()
         process.start()
-        process.wait_ready(60)
+        process.wait_ready(120)
     return shared_triton
 
 

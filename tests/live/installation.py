@@ -145,7 +145,7 @@ class Installation:
         """What the live server makes of 1.0."""
         x: npt.NDArray[np.float32] = np.ones((1, 4), np.float32)
         with InferenceClient((triton or self.triton).grpc) as client:
-            answer = client.infer(model, {"x": x}, version=version, deadline_seconds=20)
+            answer = client.infer(model, {"x": x}, version=version, deadline_seconds=60)
         return float(answer.outputs["y"][0, 0])
 
     def served(self, model: str) -> list[int]:
@@ -153,6 +153,12 @@ class Installation:
         with InferenceServerClient(self.triton.grpc) as client:
             index = client.get_model_repository_index(headers=self.triton.headers, as_json=True).get("models", [])
         return [int(entry["version"]) for entry in index if entry["name"] == model and entry.get("state") == "READY"]
+
+    def loading(self, model: str) -> bool:
+        """Whether Triton says that a version is being loaded."""
+        with InferenceServerClient(self.triton.grpc) as client:
+            index = client.get_model_repository_index(headers=self.triton.headers, as_json=True).get("models", [])
+        return any(entry["name"] == model and entry.get("state") == "LOADING" for entry in index)
 
     def load(self, model: str) -> None:
         """As somebody else would, behind our back."""

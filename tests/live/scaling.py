@@ -59,7 +59,7 @@ class Site:
 
     def factor(self, model: str, version: int | None = None) -> float:
         """What the model multiplies by, judged by its answer."""
-        answer = self.server.infer(model, ROW, version=version, outputs=["Y"], deadline_seconds=10)
+        answer = self.server.infer(model, ROW, version=version, outputs=["Y"], deadline_seconds=60)
         return float(answer["Y"][0, 0])
 
     def ready(self, model: str) -> list[int]:

@@ -49,5 +49,5 @@ def launch(runtime: TritonRuntime, home: Path, *, name: str = "triton", **option
     assert key is None or isinstance(key, str)
     process = TritonProcess(LaunchOptions(base, repository, runtime, admin_key=key, **options))  # type: ignore[arg-type]
     process.start()
-    process.wait_ready(60)
+    process.wait_ready(120)
     return LiveTriton(process, base, repository, key)

@@ -39,11 +39,11 @@ def steady_client(address: str, model: str, *, rate: float) -> Iterator[Tally]:
     process = _PROCESSES.Process(target=_ask, args=(address, model, rate, theirs), daemon=True)
     process.start()
     try:
-        assert ours.poll(30), "the client did not start"
+        assert ours.poll(90), "the client did not start"
         ours.recv()
         yield tally
         ours.send("stop")
-        assert ours.poll(30), "the client did not end"
+        assert ours.poll(90), "the client did not end"
         tally.__dict__.update(ours.recv().__dict__)
     finally:
         process.kill()
@@ -56,13 +56,13 @@ def _ask(address: str, model: str, rate: float, pipe: Connection) -> None:
 
     def ask(due: float) -> tuple[float, float | str]:
         try:
-            answer = client.infer(model, {"x": x}, deadline_seconds=20)
+            answer = client.infer(model, {"x": x}, deadline_seconds=60)
         except InferenceError as error:
             return time.monotonic() - due, str(error)
         return time.monotonic() - due, float(answer.outputs["y"].flat[0].item())
 
     with InferenceClient(address) as client, ThreadPoolExecutor(16) as pool:
-        client.infer(model, {"x": x}, deadline_seconds=20)
+        client.infer(model, {"x": x}, deadline_seconds=60)
         pipe.send("started")
         started, pending = time.monotonic(), []
         while not pipe.poll():

@@ -14,7 +14,7 @@ from clients.load.histogram import decode
 from controlplane.bench.rounds import LocalBench, embedded_bench
 from controlplane.bench.scratch import EmbeddedScratch
 from controlplane.domain.servers import Backend
-from controlplane.domain.sweep_rounds import Requests, Step, Verdict
+from controlplane.domain.sweep_rounds import Measurement, Requests, Step, Verdict
 from controlplane.domain.sweep_spec import Shape
 from controlplane.errors import LeaseLost
 from controlplane.triton.runtime.find import TritonRuntime
@@ -40,8 +40,10 @@ def test_a_block_of_a_closed_loop_shows_what_the_candidate_did(bench: LocalBench
     assert done.rows == [row]
     assert result.failed == ()
     assert (row.order, row.failed, row.transport) == (block, 0, "http2")
-    assert row.verdict in {Verdict.VALID, Verdict.TOO_FEW_SAMPLES, Verdict.UNSTABLE}
-    assert row.figures["throughput"] == pytest.approx(row.completed / row.seconds, rel=0.3)
+    assert row.verdict not in {Verdict.ERRORS, Verdict.NOT_MEASURED}  # what else it is, the host decides
+    # Counted until the last was sent, which the two in flight outlast, and which is half of the time at the least.
+    least, most = (row.completed - 2) / row.seconds, 2 * row.completed / row.seconds
+    assert 0.99 * least <= row.figures["throughput"] <= 1.01 * most
     assert 0 < row.figures["latency_ms p50"] < 1000
     counts = decode(row.histogram)[1]
     assert counts.sum() == row.completed
@@ -73,10 +75,10 @@ def test_all_shapes_of_load_are_measured(bench: LocalBench, shelf: Shelf, tmp_pa
     assert trace.offered == pytest.approx(90, abs=2)
     assert [row.offered for row in (bursts, ramp, curve)] == pytest.approx([80, 125, 125], rel=0.4)
     assert all(45 < row.offered < 140 for row in (poisson, even))  # up to half may be cut as warm-up
-    assert closed.figures["throughput"] > 50
+    assert 0.99 * (closed.completed - 1) <= closed.figures["throughput"] * closed.seconds <= 2.02 * closed.completed
     assert even.figures["latency_ms p50"] > 0
     assert "throughput" in ramp.figures
-    assert finds.reasons[0].startswith("the rate rose from ")
+    assert any(reason.startswith("the rate rose from ") for reason in finds.reasons)
     assert set(finds.figures) <= {"sustainable_rate"}
 
 
@@ -103,14 +105,20 @@ def test_a_rate_is_looked_for_only_under_a_bound(bench: LocalBench, shelf: Shelf
 
 def test_a_rate_beyond_the_ends_that_were_given_is_told_on_which_side(bench: LocalBench, shelf: Shelf) -> None:
     model = shelf.python("ten milliseconds", "time.sleep(0.010 * len(rows))")
-    steps = [Step(Shape.FIND_RATE, "300:900"), Step(Shape.FIND_RATE, "5:20")]
-    ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], *steps, seconds=2.0), bound_ms=200.0)
-    above, below = measured(bench, shelf, ordered)[0].measurements
-    assert above.figures == {"sustainable_rate": 300}
-    assert below.figures["sustainable_rate"] == pytest.approx(20, rel=0.2)
-    assert "did not hold from the first on" in above.reasons[0]
-    assert "held to the end" in below.reasons[0]
-    assert above.offered < 1000
+
+    def found(ends: str, *, seconds: float, bound_ms: float) -> Measurement:
+        asked = blocks([model], Step(Shape.FIND_RATE, ends), seconds=seconds)
+        ordered = order([model], Requests(shelf.golden(ROWS)), asked, bound_ms=bound_ms)
+        (row,) = measured(bench, shelf, ordered)[0].measurements
+        return row
+
+    above = found("400:900", seconds=6.0, bound_ms=200.0)  # four times as many as any host answers
+    assert above.figures == {"sustainable_rate": 400}
+    assert any("did not hold from the first on" in reason for reason in above.reasons)
+    assert above.offered < 2500, "of 3900: it is not sent to the end"
+    below = found("5:20", seconds=2.0, bound_ms=5000.0)  # longer than the block: no host breaks it
+    assert 13 < below.figures["sustainable_rate"] <= 20
+    assert any("held to the end" in reason for reason in below.reasons)
 
 
 def test_the_rate_that_is_found_is_near_what_the_server_does_at_the_most(bench: LocalBench, shelf: Shelf) -> None:
@@ -164,6 +172,8 @@ def test_what_is_loaded_stays_loaded_until_a_round_does_not_want_it(bench: Local
 def test_what_go_on_raises_ends_the_round_and_the_next_one_is_measured(bench: LocalBench, shelf: Shelf) -> None:
     model = shelf.scale("plain")
     ordered = order([model], Requests(shelf.golden(ROWS)), blocks([model], CLOSED, turns=4, seconds=1.0))
+    first_one, *others = ordered.blocks
+    long = replace(ordered, blocks=(first_one, *(replace(block, seconds=60.0) for block in others)))
     done = Done()
     first = math.inf
 
@@ -175,8 +185,8 @@ def test_what_go_on_raises_ends_the_round_and_the_next_one_is_measured(bench: Lo
             raise LeaseLost("somebody else measures now")
 
     with pytest.raises(LeaseLost):
-        bench.measure(ordered, shelf.store, done=done, go_on=go_on)
-    assert time.monotonic() < first + 2
+        bench.measure(long, shelf.store, done=done, go_on=go_on)
+    assert time.monotonic() < first + 40
     assert len(done.rows) == 1
     assert [row.failed for row in measured(bench, shelf, ordered)[0].measurements] == [0] * 4
 

@@ -120,7 +120,7 @@ def test_sweep_acceptance_7_awkward_models_are_measured(
         else value
         for key, value in what.inputs.items()
     }
-    ordered = order([model], Requests(shelf.golden(inputs)), blocks([model], CLOSED, seconds=0.3))
+    ordered = order([model], Requests(shelf.golden(inputs)), blocks([model], CLOSED))
     result, _ = measured(bench, shelf, ordered)
     assert result.failed == ()
     (row,) = result.measurements

@@ -62,9 +62,10 @@ def hosts(runtime: TritonRuntime, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def ordered(shelf: Shelf, *, turns: int) -> RoundOrder:
-    """One candidate that sleeps half as long as the other, so that two hosts on one machine are in nobody's way."""
-    models = [shelf.python(f"{ms} ms", f"time.sleep({ms / 1000} * len(rows))") for ms in (40, 80)]
-    return order(models, Requests(shelf.golden(ROWS)), blocks(models, CLOSED, turns=turns, seconds=1.0))
+    """One candidate that sleeps an eighth as long as the other, so that two hosts on one machine are in nobody's way, and
+    what a busy machine adds to both leaves the answer as it is."""
+    models = [shelf.python(f"{ms} ms", f"time.sleep({ms / 1000} * len(rows))") for ms in (20, 160)]
+    return order(models, Requests(shelf.golden(ROWS)), blocks(models, CLOSED, turns=turns, seconds=1.5))
 
 
 def ratio(ordered: RoundOrder, result: RoundResult) -> float:
@@ -122,9 +123,9 @@ def test_two_hosts_give_the_answer_of_one_and_a_killed_one_is_done_without(
     assert {one.fingerprint for one in again.measurements} == {one.digest for one in (again.fingerprint, *again.also)}
     for result in (alone, spread, again):
         assert result.failed == ()
-        assert ratio(round_, result) == pytest.approx(2, rel=0.25)
-    waited(lambda: birth(servers["b"]) is None, "the Triton of the killed worker lives on", 20)
-    waited(lambda: birth(servers["a"]) is None, "the other one is not stopped when the sweep is over", 20)
+        assert 2 < ratio(round_, result) < 20
+    waited(lambda: birth(servers["b"]) is None, "the Triton of the killed worker lives on", 60)
+    waited(lambda: birth(servers["a"]) is None, "the other one is not stopped when the sweep is over", 60)
 
     hosts.have("a", "b")
     with DaskBench(hosts.address) as bench:
@@ -133,7 +134,7 @@ def test_two_hosts_give_the_answer_of_one_and_a_killed_one_is_done_without(
     assert len(after.measurements) == 4
     assert len(prefixes) == 4
     waited(lambda: not [path for path in Path("/dev/shm").iterdir() if path.name.startswith(tuple(prefixes))],
-           "shared memory is left", 20)  # fmt: skip
+           "shared memory is left", 60)  # fmt: skip
 
 
 def test_every_call_of_a_load_from_two_hosts_is_in_the_result(

@@ -70,13 +70,13 @@ def columns(config: JsonObject, side: str, values: dict[str, Array]) -> dict[str
 
 def ask(server: LiveTriton, model: str, inputs: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
     with grpcclient.InferenceServerClient(server.grpc) as client:
-        result = client.infer(model, as_inputs(inputs), client_timeout=30)
+        result = client.infer(model, as_inputs(inputs), client_timeout=60)
     return {name: result.as_numpy(name) for name in outputs}
 
 
 def batches(server: LiveTriton, model: str, count: int) -> list[int]:
     """The sizes of the batches that ran, once there are `count`: Triton counts a batch after it has answered."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         with grpcclient.InferenceServerClient(server.grpc) as client:
             (statistics,) = client.get_inference_statistics(model).model_stats
@@ -116,10 +116,10 @@ def test_with_every_option_rows_that_are_joined_are_answered_as_if_alone(
         aim=Aim.THROUGHPUT,
         instances=1,
         max_batch_size=3,
-        max_queue_delay_us=2_000_000,
+        max_queue_delay_us=20_000_000,
         preferred_batch_sizes=(3,),
         priority_levels=2,
-        queue=Queue(timeout_us=20_000_000, delay=True, clients_decide=True, max_size=100),
+        queue=Queue(timeout_us=60_000_000, delay=True, clients_decide=True, max_size=100),
         rate_limit=RateLimit({"cpu": 1}, priority=2),
         response_cache=True,
         warmup=True,
@@ -132,7 +132,7 @@ def test_with_every_option_rows_that_are_joined_are_answered_as_if_alone(
     start = time.monotonic()
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda row: ask(triton, request.model, row, list(wanted)), rows))
-    assert time.monotonic() - start < 2  # nobody waited for the delay: the three were one batch
+    assert time.monotonic() - start < 15  # nobody waited for the delay: the three were one batch
     assert_same({name: np.concatenate([answer[name] for answer in answers]) for name in wanted}, wanted)
     assert batches(triton, request.model, 2) == [1, 3]  # the warm-up, and the three together
     unload(triton, request.model)

@@ -1,6 +1,7 @@
 # What a watch says while accepted content is not served, whatever the server answers: healed is what was seen to serve.
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -67,14 +68,14 @@ def test_a_load_that_answers_ok_and_does_nothing_has_not_healed(at: Installation
 
 
 def test_a_load_that_hangs_while_healing_is_drift_until_it_ends(at: Installation, tmp_path: Path) -> None:
-    at.environments.set_policy(at["admin"], "live", {"load_timeout_seconds": 2}, expected_number=None)
     marker = tmp_path / "marker"
     register_opaque(at, SLOW, source(2.0, prologue=sleeping_while(str(marker))), answers=2.0)
     at.deploy(SLOW, versions=(1,), config=opaque_config(at, SLOW))
+    at.environments.set_policy(at["admin"], "live", {"load_timeout_seconds": 2}, expected_number=None)
     with InferenceServerClient(at.triton.grpc) as client:
         client.unload_model(SLOW, headers=at.triton.headers)
     while at.served(SLOW):
-        pass
+        time.sleep(0.05)
     marker.touch()
 
     (drift,) = at.drift(SLOW)
@@ -85,6 +86,6 @@ def test_a_load_that_hangs_while_healing_is_drift_until_it_ends(at: Installation
 
     marker.unlink()
     while not at.served(SLOW):
-        pass
+        time.sleep(0.05)
     assert (at.drift(SLOW), at.answer(SLOW)) == ((), 2.0)
     assert said(at, SLOW)[-2:] == ["deployment.healed", "deployment.reconciled"]

@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from clients.load.statistics import fewest
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.changes import ChangeState
 from controlplane.domain.latency_gates import LatencyOutcome
@@ -61,11 +62,11 @@ def measured(view: ChangeView) -> tuple[LatencyOutcome, dict[str, object]]:
 def test_load_acceptance_8_a_gate_that_passes_is_recorded_with_its_numbers(at: Installation, model: str) -> None:
     """At p90: a machine that stalls now and then for reasons of its own makes p99 hard to tell, which is no failure."""
     served(at, model)
-    gated(at, f"fast={model[:-1]}*:p90<=5000ms@150/s,seconds=4,most_seconds=60")
+    gated(at, f"fast={model[:-1]}*:p90<=5000ms@50/s,seconds=4,most_seconds=60")
     for _ in range(3):
         view = at.propose(model, versions=(2,), sets=(("instance_group[0].count", "2"),))
         assert [(gate.name, gate.outcome) for gate in view.plan.gates] == [("latency fast", "later")]
-        assert "p90 <= 5000 ms at 150/s: measured for 4 s to 60 s" in view.plan.gates[0].message
+        assert "p90 <= 5000 ms at 50/s: measured for 4 s to 60 s" in view.plan.gates[0].message
         applied = at.finish(at.start(view))
         if measured(applied)[0] is not LatencyOutcome.INCONCLUSIVE:
             break
@@ -77,9 +78,9 @@ def test_load_acceptance_8_a_gate_that_passes_is_recorded_with_its_numbers(at: I
     assert applied.latency[0].gate == view.plan.clauses["latency_gates"][0]  # type: ignore[index]
     assert (applied.latency[0].server, applied.latency[0].version) == (ENV, 2)
     assert 0 < seen["low_us"] <= seen["value_us"] <= seen["high_us"] <= 5_000_000  # type: ignore[operator]
-    assert 459 <= seen["answered"] <= seen["offered"]  # type: ignore[operator]
+    assert fewest(90) <= seen["answered"] <= seen["offered"]  # type: ignore[operator]
     assert seen["failed"] == {}
-    assert seen["calibration"]["ceiling"] > 100  # type: ignore[index]
+    assert seen["calibration"]["ceiling"] > 50  # type: ignore[index]  # else it were inconclusive
     assert 0 < seen["calibration"]["floor_us"] < 1_000_000  # type: ignore[index]
 
     revision = at.environments.revision(at["author"], ENV, model, 2).revision
@@ -129,12 +130,12 @@ def test_load_acceptance_8_a_server_that_falls_behind_the_rate_is_not_loaded_fur
 ) -> None:
     """At ten answers a second of 150 asked, the requests would only pile up for a minute."""
     served(at, model)
-    gated(at, f"fast={model}:p99<=100ms@150/s,seconds=60,most_seconds=60")
+    gated(at, f"fast={model}:p99<=100ms@150/s,seconds=200,most_seconds=200")
     slow = STALLING.replace(b"% 300", b"% 1").replace(b"0.3)", b"0.1)")
     register(at, model, slow, number=3)
     began = time.monotonic()
     view = at.deploy(model, versions=(3,), config=opaque_config(at, model))
-    assert time.monotonic() - began < 50
+    assert time.monotonic() - began < 150
     assert view.request.state is ChangeState.UNDONE
     assert "latency fast: the server fell behind 150/s:" in view.request.message
     assert at.answer(model) == 2.0
@@ -143,12 +144,12 @@ def test_load_acceptance_8_a_server_that_falls_behind_the_rate_is_not_loaded_fur
 def test_load_acceptance_8_the_first_failure_decides_and_ends_the_measurement(at: Installation, model: str) -> None:
     """What fails the gate's requests fails those of others too, for as long as it is served."""
     served(at, model)
-    gated(at, f"fast={model}:p99<=5000ms@100/s,seconds=60,most_seconds=60")
+    gated(at, f"fast={model}:p99<=5000ms@100/s,seconds=200,most_seconds=200")
     failing = STALLING.replace(b"% 300 == 0", b"> 300").replace(b"time.sleep(0.3)", b"raise ValueError('wrong')")
     register(at, model, failing, number=3)
     began = time.monotonic()
     view = at.deploy(model, versions=(3,), config=opaque_config(at, model))
-    assert time.monotonic() - began < 50
+    assert time.monotonic() - began < 150
     assert view.request.state is ChangeState.UNDONE
     assert "requests failed (" in view.request.message
     assert at.answer(model) == 2.0
@@ -159,7 +160,7 @@ def test_load_acceptance_8_a_gate_that_cannot_tell_does_what_the_policy_says(
     at: Installation, model: str, policy: str
 ) -> None:
     served(at, model)
-    gated(at, f"tail={model}:p99<=290ms@100/s,seconds=8,most_seconds=8,inconclusive={policy}")
+    gated(at, f"tail={model}:p99<=290ms@100/s,seconds=10,most_seconds=10,inconclusive={policy}")
     register(at, model, STALLING, number=3)
     view = at.deploy(model, versions=(3,), config=opaque_config(at, model))
     outcome, seen = measured(view)
@@ -183,7 +184,7 @@ def test_load_acceptance_8_a_gate_that_cannot_tell_does_what_the_policy_says(
         return
     assert (view.request.state, at.answer(model)) == (ChangeState.UNDONE, 2.0)
     assert f"latency tail: inconclusive, which the policy undoes: {view.latency[0].reason}" in view.request.message
-    longer = f"'tail={model}:p99<=290ms@100/s,seconds=8,most_seconds=16,inconclusive=undo'"
+    longer = f"'tail={model}:p99<=290ms@100/s,seconds=10,most_seconds=20,inconclusive=undo'"
     if seen["verdict"] == "client_limited":
         assert "run the worker on a host with processors to spare" in view.request.message
     else:
@@ -193,16 +194,16 @@ def test_load_acceptance_8_a_gate_that_cannot_tell_does_what_the_policy_says(
 def test_a_rollback_stops_a_measurement_at_once(at: Installation, model: str) -> None:
     served(at, model)
     at.deploy(model, versions=(2,))
-    gated(at, f"long={model}:p99<=2000ms@20/s,seconds=60,most_seconds=60")
+    gated(at, f"long={model}:p99<=2000ms@20/s,seconds=150,most_seconds=150")
     view = at.start(at.propose(model, sets=(("instance_group[0].count", "2"),)))
     worker = threading.Thread(target=at.worker().once)
     worker.start()
     measuring(at, view, worker)
     asked = time.monotonic()
     back = at.changes.rollback(at["author"], ENV, model, to=1, reason="wrong digits")
-    worker.join(20)
+    worker.join(100)
     assert not worker.is_alive()
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - asked < 60  # of the 150 s that it would measure
     assert senders() == []
     rolled = at.finish(back)
     assert (rolled.request.state, at.answer(model)) == (ChangeState.APPLIED, 2.0)
@@ -213,14 +214,14 @@ def test_a_rollback_stops_a_measurement_at_once(at: Installation, model: str) ->
 
 def test_a_worker_that_is_to_stop_does_not_wait_for_a_measurement(at: Installation, model: str) -> None:
     served(at, model)
-    gated(at, f"long={model}:p99<=2000ms@20/s,seconds=60,most_seconds=60")
+    gated(at, f"long={model}:p99<=2000ms@20/s,seconds=150,most_seconds=150")
     view = at.start(at.propose(model, versions=(2,)))
     stop = threading.Event()
     worker = threading.Thread(target=at.worker().run, args=(stop,))
     worker.start()
     measuring(at, view, worker)
     stop.set()
-    worker.join(10)
+    worker.join(60)  # of the 150 s that it would measure
     assert not worker.is_alive()
     assert senders() == []
     left = at.show(view)

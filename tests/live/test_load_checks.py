@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_a_batch_that_mixes_its_rows_is_found_out(site: Site, how: str) -> None:
     (alone in a batch: half too much)."""
     serve(site, "w", WRONG_CONFIG, WRONG.replace("HOW", repr(how)))
     traffic = taught(site, Traffic((part("w"), part("m"))))
-    measured = measure(target(site), traffic, Load(concurrency=6), SHORT)
+    measured = measure(target(site), traffic, Load(concurrency=6), replace(SHORT, count=400))
     assert measured.verdict == "errors"
     assert measured.failed == {}
     wrong = int((traffic.owners[measured.records[:, 4]] == 0).sum())

@@ -1,7 +1,6 @@
 # Sequences against a stateful model of a real server, whose answers show that the order was kept.
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from clients.load.server import statistics
 from clients.load.traffic import Part, Traffic
 from clients.load.transports import Kind, Via
 from tests.live.python_models import ACCUMULATOR, accumulator, serve
+from tests.live.restarted import Restarted
 from tests.live.scaling import Site, config, open_site
 from tests.live.servers import MakeTriton
 
@@ -83,7 +83,7 @@ def test_triton_takes_the_patched_ids_and_the_order_of_each_sequence_is_kept(
     traffic = Traffic((stateful((STEPS, STEPS), scripts=3, ids=ids),))
     measured = measure(target(site), traffic, Load(concurrency=5), SHORT, connections=2)
     kept_order(measured)
-    assert measured.checked >= len(measured.records) - 5 > 200
+    assert measured.checked >= len(measured.records) - 5 > 60
     assert alive(site) == 0, "all sequences were ended"
     assert succeeded(site) == len(measured.records) + 1
 
@@ -107,7 +107,8 @@ def test_two_processes_share_the_live_sequences_and_mix_none_up(site: Site) -> N
     assert succeeded(site) == len(measured.records) + 1
     steps = np.bincount(measured.records[:, 4], minlength=STEPS)
     assert steps[0] == pytest.approx(steps[1], abs=6)
-    assert (np.diff(steps[1:]) < 0).all(), "lengths from 2 to 12 are drawn: each further step is rarer"
+    assert (np.diff(steps[1:]) <= 0).all(), "no step without the one before"
+    assert steps[1] > steps[STEPS // 2] > steps[-1], "lengths from 2 to 12 are drawn: further steps are rarer"
 
 
 def test_a_rate_over_live_sequences_keeps_the_due_times_and_advances_none_without_an_answer(site: Site) -> None:
@@ -171,24 +172,15 @@ def test_a_first_pass_goes_through_whole_scripts_and_what_stateless_models_answe
     measured = measure(target(site), replace(taught, parts=(sums_only, taught.parts[1])), Load(concurrency=4), SHORT)
     kept_order(measured)
     counts = {name: part.sent for name, part in measured.parts.items()}
-    assert counts["s"] == pytest.approx(2 * counts["m"], rel=0.1)
+    assert counts["s"] == pytest.approx(2 * counts["m"], rel=0.1, abs=2 * STEPS)
     assert measured.parts["m"].latency.sent[50.0].value > 0
 
 
 def test_a_server_killed_in_the_middle_forgets_its_sequences_and_new_ones_begin(site: Site) -> None:
     serve(site, "s", accumulator(), ACCUMULATOR)
-    again: list[threading.Thread] = []
-
-    def watch(seconds: float, records: object) -> bool:
-        if seconds > 1 and not again:
-            site.live.process.kill()
-            again.append(threading.Thread(target=site.live.process.start))
-            again[0].start()
-        return True
-
-    limits = Limits(seconds=8, cap=8, warm_up=0.2, errors=1, timeout=5)
-    measured = measure(target(site), Traffic((stateful((STEPS, STEPS)),)), Load(concurrency=3), limits, progress=watch)
-    again[0].join()
+    limits = Limits(seconds=90, cap=90, warm_up=0.2, errors=1, timeout=5)
+    traffic, restarted = Traffic((stateful((STEPS, STEPS)),)), Restarted(site.live.process)
+    measured = measure(target(site), traffic, Load(concurrency=3), limits, progress=restarted)
     site.live.process.wait_ready(60)
     assert (measured.differing, measured.verdict == "errors") == (0, False)
     failed = measured.records[measured.records[:, 3] != 0]

@@ -66,7 +66,7 @@ def registered(client: InferenceClient) -> list[str]:
         request_serializer=service_pb2.SystemSharedMemoryStatusRequest.SerializeToString,
         response_deserializer=service_pb2.SystemSharedMemoryStatusResponse.FromString,
     )
-    answer = ask(service_pb2.SystemSharedMemoryStatusRequest(), timeout=5, metadata=client.metadata)
+    answer = ask(service_pb2.SystemSharedMemoryStatusRequest(), timeout=60, metadata=client.metadata)
     return sorted(answer.regions)
 
 
@@ -91,7 +91,7 @@ def test_every_answer_is_right_and_in_a_slot_of_its_own(
         )
     assert measured.failed == {}
     assert (measured.checked, measured.differing) == (len(measured.records), 0)
-    assert measured.checked > 200
+    assert measured.checked > 50
     assert measured.transport == f"{via}, shared memory"
     assert set(map(str, during)) == {str((2, []))}, "two regions, whose names are gone already"
     assert (registered(client), files()) == ([], [])
@@ -103,9 +103,10 @@ def test_large_tensors_stay_where_they_are(site: Site, client: InferenceClient) 
     with Regions(client, messages(tensors), slots=4) as shared:
         assert wire > 16_000_000
         assert sum(len(one) for one in shared.messages) < 1000
-        measured = measure(target(site.live, shared), checked(tensors, shared), Load(concurrency=2), SHORT)
+        limits = Limits(seconds=1, cap=20, warm_up=0, count=10)
+        measured = measure(target(site.live, shared), checked(tensors, shared), Load(concurrency=2), limits)
     assert (measured.failed, measured.differing, measured.differences[:1]) == ({}, 0, ())
-    assert measured.checked > 5
+    assert measured.checked == 10
 
 
 def test_inputs_alone_can_be_shared(site: Site, client: InferenceClient) -> None:
@@ -116,7 +117,7 @@ def test_inputs_alone_can_be_shared(site: Site, client: InferenceClient) -> None
             target(site.live, shared, Via("stream")), checked(tensors, shared), Load(concurrency=2), SHORT
         )
     assert (measured.failed, measured.differing, measured.differences[:1]) == ({}, 0, ())
-    assert measured.checked > 50
+    assert measured.checked > 20
     assert registered(client) == []
 
 

@@ -1,7 +1,6 @@
 # Requests over ModelStreamInfer against a real Triton server: none, one and several responses, errors inside, ordinary models.
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from clients.load.outcomes import STATUS, TAG
 from clients.load.schedule import Curve
 from clients.load.server import statistics
 from clients.load.transports import Via, open_transport
+from tests.live.restarted import Restarted
 from tests.live.scaling import Site, config, open_site
 from tests.live.servers import LiveTriton, MakeTriton
 
@@ -79,12 +79,13 @@ def test_the_responses_of_a_decoupled_model_are_counted_and_timed(site: Site) ->
     assert (measured.failed, measured.transport) == ({}, "stream")
     assert seen is not None
     threes, fours = ((measured.records[:, TAG] == tag).sum() for tag in (0, 1))
-    assert len(seen.rows) == 3 * threes + 4 * fours > 30
+    assert len(seen.rows) == 3 * threes + 4 * fours > 15
     assert (seen.fewest, seen.most) == (3, 4)
     assert seen.responses == pytest.approx(seen.mean * measured.completed)
-    assert PAUSE <= seen.first_sent[50.0].value < 2 * PAUSE
-    assert PAUSE * 0.8 <= seen.between[50.0].value < 2 * PAUSE
-    assert 3 * PAUSE <= measured.latency.sent[50.0].value < 8 * PAUSE
+    # Two more come after the first, each after a pause: what a busy host adds changes the most of each, and not that.
+    assert PAUSE <= seen.first_sent[50.0].value < measured.latency.sent[50.0].value - PAUSE
+    assert PAUSE * 0.8 <= seen.between[50.0].value < 10 * PAUSE
+    assert 3 * PAUSE <= measured.latency.sent[50.0].value < 40 * PAUSE
     assert seen.between[50.0].low <= seen.between[50.0].value <= seen.between[50.0].high
 
 
@@ -138,23 +139,15 @@ def test_load_acceptance_6_a_stream_whose_server_is_killed_fails_its_calls_and_i
     opened.write("m", {1: 3}, config())
     opened.load("m")
     what = message("m", {"X": np.ones((1, 2), np.float32)}, version=None, parameters={})
-    killed: list[int] = []
-
-    def watch(seconds: float, records: object) -> bool:
-        if seconds > 1 and not killed:
-            killed.append(1)
-            opened.live.process.kill()
-            threading.Thread(target=opened.live.process.start).start()
-        return True
-
-    limits = Limits(seconds=8, cap=8, warm_up=0.1, errors=1, timeout=5)
-    measured = measure(target(opened.live), (what,), Load(concurrency=4), limits, connections=2, progress=watch)
+    restarted = Restarted(opened.live.process)
+    limits = Limits(seconds=90, cap=90, warm_up=0.1, errors=1, timeout=5)
+    measured = measure(target(opened.live), (what,), Load(concurrency=4), limits, connections=2, progress=restarted)
     records = measured.records
     lost = records[records[:, STATUS] == 14]
     assert len(records) == (records[:, STATUS] == 0).sum() + len(lost) + sum(
         int((records[:, STATUS] == code).sum()) for code in range(1, 17) if code != 14
     )
-    assert 0 < len(lost) < 1000
+    assert 0 < len(lost) < 125 * max(restarted.seconds, 8), "no storm of connections"
     assert records[records[:, STATUS] == 0][-1, 2] > lost[0, 2], "answers came again"
     assert measured.reconnects > 0
     opened.live.process.wait_ready(60)
@@ -167,7 +160,7 @@ def test_the_first_response_is_kept_where_answers_are_wanted(site: Site) -> None
     sender.connect()
     call = Call(0, 0, 0, asking((3, 0))[0])
     sender.issue(call)
-    ended = sender.turn(5)
+    ended = sender.turn(60)
     assert ended == [call]
     assert call.body is not None
     assert decode_response(bytes(call.body[5:])).outputs["Y"].tolist() == [0]

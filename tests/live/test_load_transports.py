@@ -1,7 +1,6 @@
 # Every transport of the load generator against a real Triton server: the answers and the counts are the same on each.
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from clients.load.schedule import Curve
 from clients.load.server import statistics
 from clients.load.transports import Via
 from tests.live.certificates import authority_and_client
+from tests.live.restarted import Restarted
 from tests.live.scaling import Site, config, open_site
 from tests.live.servers import LiveTriton, MakeTriton
 
@@ -56,7 +56,7 @@ def test_each_transport_counts_as_the_server_does_and_says_which_it_was(site: Si
         measured = measure(target(site.live, via), rows("counted"), load, SHORT, processes=2, connections=2)
         shares = statistics(client, "counted", version=1) - before
     assert measured.failed == {}
-    assert len(measured.records) == shares.succeeded > 50
+    assert len(measured.records) == shares.succeeded > 20
     assert measured.transport == str(via)
 
 
@@ -78,9 +78,9 @@ def test_tls_is_never_left_out_and_a_plain_start_against_it_fails(make_triton: M
     secured = target(live, Via(tls=Tls(root, certificate, key)))
     measured = measure(secured, rows("m"), Load(concurrency=4), SHORT)
     assert (measured.failed, measured.transport) == ({}, "grpcio over TLS")
-    assert measured.completed > 50
+    assert measured.completed > 10
     floor = calibrate(secured, concurrency=4, processes=1, connections=1, seconds=0.5)
-    assert floor.ceiling > 50
+    assert floor.ceiling > 10
     for via in (Via(), Via(tls=Tls(root))):
         measured = measure(target(live, via), rows("m"), Load(concurrency=2), SHORT)
         assert (measured.completed, set(measured.failed)) == (0, {"UNAVAILABLE"})
@@ -97,21 +97,14 @@ def test_load_acceptance_6_grpcio_finds_a_server_that_was_killed_and_started_aga
     opened.write("m", {1: 3}, config())
     opened.load("m")
     opened.server.close()
-    killed: list[int] = []
-
-    def watch(seconds: float, records: object) -> bool:
-        if seconds > 1 and not killed:
-            killed.append(1)
-            opened.live.process.kill()
-            threading.Thread(target=opened.live.process.start).start()
-        return True
-
-    limits = Limits(seconds=8, cap=8, warm_up=0.1, errors=1, timeout=5)
-    measured = measure(target(opened.live, Via("grpcio")), rows("m"), load, limits, connections=2, progress=watch)
+    restarted = Restarted(opened.live.process)
+    limits = Limits(seconds=90, cap=90, warm_up=0.1, errors=1, timeout=5)
+    to = target(opened.live, Via("grpcio"))
+    measured = measure(to, rows("m"), load, limits, connections=2, progress=restarted)
     statuses = measured.records[:, STATUS]
     lost = measured.records[statuses == 14]
     assert set(statuses) <= {0, 4, 5, 14}
-    assert 0 < len(lost) < 3000
+    assert 0 < len(lost) < 375 * max(restarted.seconds, 8), "no storm of connections"
     assert measured.records[statuses == 0][-1, ANSWERED] > lost[0, ANSWERED], "answers came again"
     opened.live.process.wait_ready(60)
 

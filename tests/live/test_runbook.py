@@ -46,7 +46,7 @@ def test_the_rollback_by_hand_brings_the_old_version_back(installation: Installa
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join([ours, *rest])],
         env={**os.environ, "TRITON_ADMIN_KEY": installation.triton.admin_key or ""},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -48,7 +48,7 @@ class Up:
             self.process = subprocess.Popen(
                 [*TRITONCTL, "up"], env=self.environment, stdout=output, stderr=output, text=True
             )
-        until(self._started, 120, "tritonctl up")
+        until(self._started, 200, "tritonctl up")
 
     def _started(self) -> bool:
         assert self.process is not None
@@ -159,8 +159,8 @@ def test_a_second_one_in_the_same_home_is_refused(up: Up) -> None:
 def test_a_child_that_dies_is_started_again(up: Up, name: str) -> None:
     old = up.children()[name]
     old.kill()
-    until(lambda: (now := up.children().get(name)) is not None and now.pid != old.pid, 30, f"another {name}")
-    until(up.answers, 60, "an answer")
+    until(lambda: (now := up.children().get(name)) is not None and now.pid != old.pid, 90, f"another {name}")
+    until(up.answers, 120, "an answer")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -169,7 +169,7 @@ def test_nothing_outlives_it(own_up: Up, number: signal.Signals) -> None:
     assert sorted(children) == ["api", "tritonserver", "worker"]
     status = own_up.stop(number)
     assert status == (-signal.SIGKILL if number is signal.SIGKILL else 0)
-    _, alive = psutil.wait_procs(children.values(), timeout=20)
+    _, alive = psutil.wait_procs(children.values(), timeout=60)
     assert alive == []
 
 

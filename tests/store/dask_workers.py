@@ -166,7 +166,7 @@ class Cluster:
     def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         process = self._processes.pop(name)
         process.send_signal(how)
-        process.wait(20)
+        process.wait(60)
 
     def pid(self, name: str) -> int:
         return self._processes[name].pid
@@ -191,7 +191,7 @@ class Cluster:
             )
 
 
-def waited(ready: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+def waited(ready: Callable[[], object], what: str, seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, what

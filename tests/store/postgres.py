@@ -97,7 +97,7 @@ def _own_server(home: Path) -> Iterator[URL]:
         yield url
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.wait(90)
 
 
 def _user() -> tuple[int, int] | None:
@@ -124,7 +124,7 @@ def _binaries(home: Path, user: tuple[int, int] | None) -> Path:
 
 
 def _wait(server: subprocess.Popen[bytes], url: URL, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     socket = Path(str(url.query["host"])) / ".s.PGSQL.5432"
     while time.monotonic() < deadline:
         if server.poll() is not None:

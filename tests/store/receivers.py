@@ -52,7 +52,7 @@ class Receiver:
     drip: float | None = None
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait(self, count: int, seconds: float = 20) -> list[Received]:
+    def wait(self, count: int, seconds: float = 90) -> list[Received]:
         """The letters, when there are `count` of them."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.letters) >= count, seconds), self.letters
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = self.receiver.answers.pop(0) if self.receiver.answers else 204
             self.receiver.arrived.notify_all()
         if self.receiver.hold is not None:
-            self.receiver.hold.wait(30)
+            self.receiver.hold.wait(120)
         try:
             self._answer(status)
         except (BrokenPipeError, ConnectionResetError):

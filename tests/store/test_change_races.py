@@ -47,7 +47,7 @@ def test_an_apply_waits_for_a_replan_and_then_asks_for_approval_of_the_new_plan(
         plan = unit.changes.plan(unit.changes.get(view.request.id))
         unit.changes.edit(view.request.id, plan_number=2)
         unit.changes.add_plan(replace(plan, number=2, reason="another"))
-    thread.join(30)
+    thread.join(90)
     assert ended == ["change.blocked"]
     now = house.show(view)
     assert (now.request.state, now.plan.number, now.counted) == (ChangeState.OPEN, 2, ())

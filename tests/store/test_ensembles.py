@@ -199,12 +199,12 @@ def test_members_that_a_replan_names_meanwhile_are_not_left_unlocked(house: Hous
         unit.changes.lock(view.request.id)
         thread = threading.Thread(target=apply)
         thread.start()
-        thread.join(0.5)
+        thread.join(2)  # it has read the plan, and waits for the lock
         assert thread.is_alive()
         desired = replace(view.plan.desired, config=config("other", -1))
         unit.changes.edit(view.request.id, plan_number=2)
         unit.changes.add_plan(replace(view.plan, number=2, desired=desired))
-    thread.join(30)
+    thread.join(90)
     # SQLite's only writer reads the new plan from the start.
     expected = "was planned anew meanwhile" if dialect == "postgresql" else "its member 'other' is not deployed"
     assert expected in ended[0]

@@ -78,7 +78,7 @@ def test_a_reader_sees_one_snapshot_while_others_write(storage: Storage) -> None
 
         writer = threading.Thread(target=write)
         writer.start()
-        writer.join(20)
+        writer.join(90)
         assert not writer.is_alive()
         unit.session.expire_all()
         assert unit.access.principals() == ()

@@ -298,7 +298,7 @@ def test_a_latency_gate_gets_its_turn_between_two_blocks(house: SweepHouse, runn
     waited: list[int] = []
 
     def gate() -> None:
-        assert turns.acquire(30)
+        assert turns.acquire(90)
         waited.append(bench.measured)
         turns.release()
 
@@ -312,7 +312,7 @@ def test_a_latency_gate_gets_its_turn_between_two_blocks(house: SweepHouse, runn
 
     bench.between = ask
     runner(bench, turns=turns).once()
-    thread.join(30)
+    thread.join(90)
     assert waited == [3]  # while the fourth is told
     assert not turns.wanted
 

@@ -59,7 +59,7 @@ def put(server: LiveTriton, graph: Graph, name: str, config: str | None) -> Path
 
 def load(server: LiveTriton, name: str) -> None:
     with grpcclient.InferenceServerClient(server.grpc) as client:
-        client.load_model(name, headers=server.headers, client_timeout=60)
+        client.load_model(name, headers=server.headers, client_timeout=120)
 
 
 def serve(server: LiveTriton, graph: Graph, name: str, **config: Any) -> None:
@@ -82,7 +82,7 @@ def ask(
     server: LiveTriton, name: str, inputs: Mapping[str, Array], outputs: Sequence[str], request_id: str = ""
 ) -> dict[str, Array]:
     with grpcclient.InferenceServerClient(server.grpc) as client:
-        result = client.infer(name, as_inputs(inputs), request_id=request_id, client_timeout=30)
+        result = client.infer(name, as_inputs(inputs), request_id=request_id, client_timeout=90)
     return {output: result.as_numpy(output) for output in outputs}
 
 
@@ -98,7 +98,7 @@ def ask_together(
                 model, as_inputs(inputs), lambda result, error, place=place: arrived.put((place, result, error))
             )
         for _ in requests:
-            place, result, error = arrived.get(timeout=30)
+            place, result, error = arrived.get(timeout=90)
             answers[place] = error if error is not None else {name: result.as_numpy(name) for name in outputs}
     return [answers[place] for place in range(len(requests))]
 

@@ -45,7 +45,7 @@ def test_a_stopped_server_leaves_nothing(make_triton: MakeTriton) -> None:
     state = server.process.state
     assert state.alive()
     assert len(processes.shared_memory(state.shm_prefix)) == 1
-    assert server.process.stop(20) == 0
+    assert server.process.stop(90) == 0
     assert_nothing_left(state)
 
 
@@ -66,7 +66,7 @@ def test_a_server_that_does_not_stop_in_time_is_killed(make_triton: MakeTriton) 
     os.kill(stub_of(server), signal.SIGSTOP)
     began = time.monotonic()
     assert server.process.stop(1) == -signal.SIGKILL
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert_nothing_left(state)
 
 
@@ -77,7 +77,7 @@ def test_a_started_server_serves_its_whole_repository_and_leaves_out_what_is_bro
     put(server, SOFTMAX, "misfit", config_text(SOFTMAX).replace("TYPE_FP32", "TYPE_INT8"))
     server.process.kill()
     server.process.start()
-    server.process.wait_ready(30)
+    server.process.wait_ready(90)
     assert ask(server, "good", SOFTMAX.inputs, ["y"])["y"].shape == (3, 4)
     with grpcclient.InferenceServerClient(server.grpc) as client:
         index = client.get_model_repository_index(headers=server.headers).models
@@ -95,10 +95,10 @@ def test_a_client_goes_on_after_a_restart_on_the_same_ports(make_triton: MakeTri
         first = server.process.state
         server.process.kill()
         server.process.start()
-        server.process.wait_ready(30)
+        server.process.wait_ready(90)
         assert server.process.state.generation == first.generation + 1
         assert server.process.ports == first.ports
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not _ready(client):
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -154,7 +154,7 @@ def test_a_chosen_port_that_is_lost_to_another_process_is_replaced(runtime: Trit
         server.start()
         lost = server.ports
         with socket.create_server(("127.0.0.1", lost.grpc)):
-            server.wait_ready(30)
+            server.wait_ready(90)
             assert server.ports != lost
             assert server.state.generation == 2
 
@@ -167,7 +167,7 @@ def test_a_given_port_that_is_taken_is_an_error(
     with TritonProcess(options) as server:
         server.start()
         with pytest.raises(RuntimeUnavailable, match=r"exited with status 1 before it was ready"):
-            server.wait_ready(30)
+            server.wait_ready(90)
     assert other.process.ready()
 
 
@@ -176,7 +176,7 @@ def test_a_given_binary_runs_with_the_backends_that_lie_beside_it(runtime: Trito
     given = find(tmp_path / "no environment", runtime.binary)
     with TritonProcess(LaunchOptions(tmp_path / "home", tmp_path / "models", given)) as server:
         server.start()
-        server.wait_ready(30)
+        server.wait_ready(90)
         command = psutil.Process(server.state.pid).cmdline()
         assert f"--backend-directory={runtime.binary.parent.parent / 'backends'}" in command
         assert not (tmp_path / "home" / "backends").exists()
@@ -204,7 +204,7 @@ from controlplane.triton.runtime.launch import LaunchOptions, TritonProcess
 home, repository, environment = map(Path, sys.argv[1:])
 server = TritonProcess(LaunchOptions(home, repository, find(environment)))
 server.start()
-server.wait_ready(30)
+server.wait_ready(90)
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -227,7 +227,7 @@ def test_a_server_dies_with_its_owner_and_the_next_owner_clears_up(runtime: Trit
         assert len(stubs) == 1
         os.kill(stubs[0], signal.SIGSTOP)
         owner.kill()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while state.alive():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -235,6 +235,6 @@ def test_a_server_dies_with_its_owner_and_the_next_owner_clears_up(runtime: Trit
     with shown.process as server:
         server.start()
         assert_nothing_left(state)
-        server.wait_ready(30)
+        server.wait_ready(90)
         assert server.state.generation == 2
         assert server.ports == state.ports

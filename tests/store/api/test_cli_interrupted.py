@@ -55,7 +55,7 @@ def test_an_interrupted_apply_goes_on_and_says_how_to_watch_it(api: Api, tmp_pat
     said = read(terminal)
     os.close(terminal)
     assert "change 1 goes on without us; next: tritonctl change watch 1" in said
-    assert running.wait(timeout=30) == 130
+    assert running.wait(timeout=90) == 130
     assert author.changes.get(1).summary.state == "applying"
 
 
@@ -73,7 +73,7 @@ def test_an_interrupted_sweep_goes_on_and_says_how_to_watch_or_end_it(api: Api, 
     said = read(terminal)
     os.close(terminal)
     assert "sweep 1 goes on without us; next: tritonctl sweep watch 1, or tritonctl sweep cancel 1" in said
-    assert running.wait(timeout=30) == 130
+    assert running.wait(timeout=90) == 130
     assert author.sweeps.get(1).state == "queued"
 
 

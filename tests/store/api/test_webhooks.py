@@ -37,7 +37,7 @@ def working(api: Api) -> Iterator[None]:
     thread.start()
     yield
     stop.set()
-    thread.join(20)
+    thread.join(90)
     assert not thread.is_alive()
 
 

@@ -96,7 +96,7 @@ class Hostile:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive()
 
 
@@ -109,4 +109,4 @@ def hostile(script: Script, *, greeting: bytes = frame(SETTINGS, 0, 0), plain: b
         yield server
     finally:
         server.close()
-        thread.join(5)
+        thread.join(30)

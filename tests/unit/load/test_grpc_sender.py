@@ -71,7 +71,7 @@ def sending(
         transport.close()
 
 
-def ask(transport: Transport, count: int, seconds: float = 5) -> list[Call]:
+def ask(transport: Transport, count: int, seconds: float = 60) -> list[Call]:
     now = time.monotonic_ns()
     for tag in range(count):
         transport.issue(Call(tag, now, now, MESSAGE))
@@ -145,7 +145,7 @@ def test_a_stream_that_the_server_ends_fails_what_is_in_it_and_is_opened_again()
 def test_what_comes_for_a_request_that_was_given_up_is_not_looked_at() -> None:
     def say(request: service_pb2.ModelInferRequest) -> Iterator[service_pb2.ModelStreamInferResponse]:
         if request.id == "1":
-            time.sleep(0.5)
+            time.sleep(1.5)
         yield response(request.id, final=True)
 
     with serving(STREAM, streaming(say)) as port, sending(port, Via("stream")) as transport:
@@ -163,7 +163,7 @@ def test_no_server_is_a_failure_of_each_call_and_a_pause_before_the_next(via: Vi
     with sending(port, via, connect=False) as transport:
         calls = ask(transport, 3)
         assert [name for name, _, _ in outcomes(calls)] == ["UNAVAILABLE"] * 3
-        assert transport.retry_at > time.monotonic_ns() - 10**9
+        assert transport.retry_at > time.monotonic_ns() - 60 * 10**9
         assert transport.in_flight == 0
 
 
@@ -208,7 +208,7 @@ def test_requests_are_compressed_as_asked(compression: Compression, small: bool)
         peer, _ = listener.accept()
         with peer:
             peer.sendall(frame(SETTINGS, 0, 0))
-            peer.settimeout(0.3)
+            peer.settimeout(2)
             count = 0
             with contextlib.suppress(TimeoutError):
                 while count < 60_000:
@@ -219,7 +219,7 @@ def test_requests_are_compressed_as_asked(compression: Compression, small: bool)
 
 def test_calls_that_have_no_answer_at_the_end_are_handed_back() -> None:
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-        time.sleep(0.5)
+        time.sleep(1.5)
         return request
 
     with serving(PATH, grpc.unary_unary_rpc_method_handler(answer)) as port, sending(port, Via("grpcio")) as transport:

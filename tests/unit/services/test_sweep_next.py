@@ -21,7 +21,7 @@ from controlplane.domain.sweep_space import Space, Subject, space_of
 from controlplane.domain.sweep_spec import Shape, spec_from_json
 from controlplane.domain.sweeps import Sweep, SweepState, Taken, Trial
 from controlplane.services.sweep_drafts import Material, trial_of
-from controlplane.services.sweep_next import Next, order_of, where
+from controlplane.services.sweep_next import Next, more, order_of, where
 from controlplane.triton.generate import generate
 from controlplane.triton.pbtxt import PbtxtCodec
 from tests.simulated_bench import SimulatedBench, SimulatedTime, capacity
@@ -82,7 +82,12 @@ class Simulated:
         return where(self.sweep, self.trials, self.taken, self.material)
 
     def run(self) -> Conclusion:
-        while (now := self.where()).ahead is not None:
+        while (now := self.where()).ahead is not None or now.asks:
+            if now.asks:
+                asked = more(now, self.material, CODEC)
+                fresh = (*asked.candidates, *asked.refusals)
+                self.trials += [trial_of(1, n, one, "artifact") for n, one in enumerate(fresh, len(self.trials) + 1)]
+                continue
             self.bench.measure(
                 order_of(now, self.material),
                 None,  # type: ignore[arg-type]  # nothing is fetched

@@ -12,21 +12,21 @@ def test_whoever_gives_it_back_and_wants_it_again_goes_behind_those_that_wait() 
     assert turns.acquire()
 
     def wait(name: str) -> None:
-        assert turns.acquire(10)
+        assert turns.acquire(60)
         order.append(name)
         turns.release()
 
     threads = [threading.Thread(target=wait, args=(name,)) for name in ("first", "second")]
     for thread in threads:
         thread.start()
-        time.sleep(0.05)
+        time.sleep(0.5)  # it asks before the next one
     assert turns.wanted
     turns.release()
-    assert turns.acquire(10)
+    assert turns.acquire(60)
     order.append("again")
     turns.release()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert order == ["first", "second", "again"]
 
 

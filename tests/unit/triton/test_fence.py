@@ -89,12 +89,12 @@ def test_a_worker_suspended_inside_keeps_others_out_for_as_long_as_they_wait(pat
     begun = time.monotonic()
     with pytest.raises(OperationTimedOut) as caught, fence(path, 2, wait_seconds=0.3):
         pytest.fail("two were inside")
-    assert 0.3 <= time.monotonic() - begun < 2
+    assert 0.3 <= time.monotonic() - begun < 30
     assert f"process {sleeper.pid} on " in (caught.value.hint or "")
     wake(sleeper)
     pipe.send("leave")
     assert pipe.recv() == "done"
-    with fence(path, 2, wait_seconds=5):
+    with fence(path, 2, wait_seconds=60):
         sleeper.join()
 
 
@@ -123,7 +123,7 @@ def test_of_many_threads_only_one_is_inside_at_a_time(path: Path) -> None:
     greatest: list[int] = []
 
     def enter() -> None:
-        with fence(path, 1, wait_seconds=20):
+        with fence(path, 1, wait_seconds=90):
             inside.append(1)
             greatest.append(len(inside))
             time.sleep(0.005)
@@ -141,7 +141,7 @@ def test_a_lock_file_deleted_while_it_was_waited_for_lets_no_second_one_in(path:
     waiter, pipe = start(path, 1)
     with fence(path, 1, wait_seconds=0):
         pipe.send("go")
-        time.sleep(0.2)
+        time.sleep(1)  # it waits for the lock
         path.unlink()
         with fence(
             path, 1, wait_seconds=0
