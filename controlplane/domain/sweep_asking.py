@@ -1,4 +1,4 @@
-# The course of a sweep whose candidates are asked for one batch after the other, until the finalists of all are measured again. Pure.
+# The course of a sweep some of whose candidates are asked for on the way, until the finalists of all are measured again. Pure.
 """Batches lie minutes apart. Each has the *reference* in it, and what is held against other batches is a block's ratio to the
 reference in its turn, so that what the machine did meanwhile falls out."""
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.sweep_blocks import Block
-from controlplane.domain.sweep_course import ASKED_AT_ONCE, Raced, Rounds, raced
+from controlplane.domain.sweep_course import ASKED_AT_ONCE, COSTS, Raced, Rounds, look_at, raced
 from controlplane.domain.sweep_figures import look_of
 from controlplane.domain.sweep_racing import Look, race
 from controlplane.domain.sweep_rounds import Stage
@@ -42,6 +42,37 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], reference: str | No
     short = f"{len(tried)} of {terms.candidates} candidates were asked for: the time did not suffice for more"
     notes = (short,) if not exhausted and len(tried) < terms.candidates else ()
     return replace(found, seen=_seen(looks), notes=(*notes, *found.notes))
+
+
+def predicted_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool) -> Raced:
+    """First those that are spread over the space, then, beside the best of these, those that they predict to be better; then all of
+    them race. Without the time for that, or where nobody knows any, the first race alone."""
+    terms, planned = rounds.terms, rounds.terms.stages.predicted
+    tried = [one.candidate for one in trials if not one.refused]
+    names, later = tried[: terms.candidates], tried[terms.candidates :]
+    begin = rounds.standing(terms.rules, names, [])
+    if planned is None or begin.next is None:
+        return raced(rounds, names)
+    first, missing = look_at(rounds, begin.next, begin.next.seconds)
+    if missing is not None:
+        return Raced(begin, (), rounds.budget(), missing)
+    standing = rounds.standing(terms.rules, names, [first])
+    if not standing.left:
+        return raced(rounds, names, [first])
+    if not later:
+        budget = rounds.budget()
+        needed = budget.of(planned) + planned.loads * COSTS.load
+        spare = budget.left - budget.of(terms.stages.confirm) - budget.of(terms.stages.rate)
+        if exhausted or spare < 2 * needed:
+            return raced(rounds, names, [first])
+        return Raced(standing, (first,), budget, asks=planned.loads, seen=_seen([first]))
+    leader = standing.left[0]
+    steps = [(step, planned.seconds) for step in terms.asked.steps]
+    turns = [_drawn(terms.seed, rounds.number + 1, turn, [*later, leader]) for turn in range(planned.turns)]
+    rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps, names)
+    if missing is not None:
+        return Raced(standing, (first,), rounds.budget(), missing, seen=_seen([first]))
+    return raced(rounds, tried, [_together([first, look_of(terms.asked, rows)], leader)])
 
 
 def _batches(tried: Sequence[Trial], reference: str | None) -> list[list[str]]:

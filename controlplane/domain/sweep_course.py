@@ -10,7 +10,7 @@ from datetime import datetime
 
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.catalog import Objective
-from controlplane.domain.sweep_blocks import Turns
+from controlplane.domain.sweep_blocks import FEWEST_TURNS, Turns
 from controlplane.domain.sweep_candidates import Candidate
 from controlplane.domain.sweep_figures import RATE, Asked, asked, look_of
 from controlplane.domain.sweep_plan import MOST_RESERVED, Costs, groups, shown_at
@@ -206,17 +206,30 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
             break
         seconds: float | None = ahead.seconds
         if ahead.confirms:
-            blocks = sum(map(len, ahead.order)) * len(terms.asked.steps)
-            seconds = budget.seconds_each(blocks, ahead.seconds, _reserved(terms, budget, looks))
+            ahead, seconds = _in_time(terms, budget, ahead, _reserved(terms, budget, looks))
         if seconds is None:
             why = f"the {terms.seconds} s of the search were over before the finalists were measured again"
             return Raced(standing, tuple(looks), budget, notes=(why,))
-        look, missing = _look(rounds, ahead, seconds)
+        look, missing = look_at(rounds, ahead, seconds)
         if missing is not None:
             return Raced(standing, tuple(looks), budget, missing, reserve=_reserved(terms, budget, looks))
         looks.append(look)
         standing = rounds.standing(rules, names, looks)
     return Raced(standing, tuple(looks), rounds.budget())
+
+
+def _in_time(terms: Terms, budget: Budget, ahead: Round, reserve: float) -> tuple[Round, float | None]:
+    """Finalists are measured again in shorter blocks where the time is short, or in as few turns as tell anything where those would
+    be too short for the percentiles that are asked for. The seconds are None where nothing fits."""
+    found: tuple[Round, float | None] = ahead, None
+    for order in (ahead.order, ahead.order[:FEWEST_TURNS]):
+        blocks = sum(map(len, order)) * len(terms.asked.steps)
+        seconds = budget.seconds_each(blocks, ahead.seconds, reserve)
+        if seconds is not None:
+            found = replace(ahead, order=order), seconds
+            if terms.asked.rate is None or terms.asked.rate * seconds >= terms.asked.answers:
+                break
+    return found
 
 
 def _reserved(terms: Terms, budget: Budget, looks: Sequence[Look]) -> float:
@@ -235,7 +248,7 @@ def _aside(left: Sequence[str], room: int) -> dict[str, str]:
     return dict.fromkeys(left[room:], why)
 
 
-def _look(rounds: Rounds, ahead: Round, seconds: float) -> tuple[Look, Ahead | None]:
+def look_at(rounds: Rounds, ahead: Round, seconds: float) -> tuple[Look, Ahead | None]:
     """A look of a race is one round, or one for each group that fits into the memory."""
     steps = [(step, seconds) for step in rounds.terms.asked.steps]
     stage = Stage.CONFIRM if ahead.confirms else Stage.RACE

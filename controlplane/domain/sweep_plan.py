@@ -15,18 +15,21 @@ from controlplane.domain.sweep_spec import Load, Method, Search, Shape
 from controlplane.domain.sweep_values import plain
 from controlplane.errors import SweepInvalid
 
-FINALISTS, HIGHEST = "finalists", "highest rate"
+FINALISTS, HIGHEST, PREDICTED = "finalists", "highest rate", "predicted"
 _PROCESS_BYTES = 80 << 20
 """One instance without its weights, as seen of our own backend."""
 _FINALISTS = 2
+_FEWEST_TO_PREDICT = 8
+_PREDICTED = 3
+"""Where not all are tried, each so many that are spread over the space predict one more."""
 _SHORTEST_RAMP = 0.5
 """A bound of some ms takes its time to break."""
 _FEWEST_TURNS = 3
 _KEPT, _DEVIATIONS = 1.1, 3.0
 MOST_RESERVED = 0.4
 """Of the time, for finalists, and for their highest rate."""
-_RATES = 8
-"""Measurements until the highest rate at which objectives hold is known within 5 %, doubling and halving."""
+_RATES = 14
+"""Measurements until the highest rate at which objectives hold is known within 5 %, by doubling and halving, and confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,8 @@ def load_of(wish: Load | None, objectives: Sequence[Objective]) -> LoadChoice:
 class Costs:
     """What the machine needs, in seconds: to load or unload one candidate, and beside each block (to warm up, to settle)."""
 
-    load: float = 1.5
-    block: float = 0.3
+    load: float = 1.2
+    block: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +155,13 @@ def plan(
     steps = max(1, len(choice.load.steps))
     for count in range(most, 0, -1):
         for seconds in (4.0, 2.0, 1.0, 0.5):
-            stages = _stages(search.method, count, steps, seconds, max(1, beside), finds_rate=choice.finds_rate)
+            more = min(most - count, beside - count)
+            stages = _stages(
+                search.method, count, steps, seconds, max(1, beside), more=more, finds_rate=choice.finds_rate
+            )
             lasts = math.ceil(sum(stage.lasts(told) for stage in stages))
             if lasts <= search.seconds:
-                notes = [f"{count} of {there} candidates are tried: {_cut(count, search)}"] if count < there else []
+                notes = [_tried(count, there, stages, search)] if count < there else []
                 notes += _untold(choice, stages, objectives, search.seconds)
                 return Plan(search.method, stages, count, lasts, tuple(notes))
         if search.method is Method.EXHAUSTIVE or count <= 2:
@@ -192,14 +198,18 @@ def memory_of(candidate: Candidate, weights: int) -> int:
 
 
 def _stages(
-    method: Method, count: int, steps: int, seconds: float, beside: int, *, finds_rate: bool
+    method: Method, count: int, steps: int, seconds: float, beside: int, *, more: int, finds_rate: bool
 ) -> tuple[Stage, ...]:
+    """`more` candidates there are beyond `count`, and room beside them."""
     found: list[Stage] = []
     if method is Method.RACING:
         left, longer, before = count, max(seconds / 2, _SHORTEST_RAMP if finds_rate else 0.0), 0
         while left > _FINALISTS or not found:  # half are expected to go in each round, while blocks get twice as long
             found.append(Stage(f"round {len(found) + 1}", left, 3, steps, longer, _loads(left, before, beside)))
             before, left, longer = left, max(_FINALISTS, math.ceil(left / 2)), min(longer * 2, 2 * seconds)
+        predicted = min(more, math.ceil(count / _PREDICTED))
+        if count >= _FEWEST_TO_PREDICT and predicted > 0:  # beside the best so far
+            found.insert(1, Stage(PREDICTED, predicted + 1, 3, steps, found[0].seconds, predicted))
     else:
         name = "all" if method is Method.EXHAUSTIVE else "asked for"
         found.append(Stage(name, count, 3, steps, seconds, count))
@@ -215,6 +225,12 @@ def _stages(
 def _loads(now: int, before: int, beside: int) -> int:
     """Who was loaded beside all the others stays so."""
     return 0 if 0 < before <= beside else now
+
+
+def _tried(count: int, there: int, stages: Sequence[Stage], search: Search) -> str:
+    more = sum(stage.loads for stage in stages if stage.name == PREDICTED)
+    them = f", and {more} more that these predict to be better" if more else ""
+    return f"{count} of {there} candidates are tried{them}: {_cut(count, search)}"
 
 
 def _cut(count: int, search: Search) -> str:

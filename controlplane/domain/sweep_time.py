@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from controlplane.domain.canonical import Json, JsonObject
-from controlplane.domain.sweep_plan import FINALISTS, HIGHEST, Costs, planned_answers
+from controlplane.domain.sweep_plan import FINALISTS, HIGHEST, PREDICTED, Costs, planned_answers
 from controlplane.domain.sweep_plan import Stage as Planned
 from controlplane.domain.sweeps import Taken
 
@@ -19,11 +19,13 @@ _SHORTEST, _LONGEST = 0.5, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Those of a plan, as a sweep keeps it. `rate` is None where no highest rate is looked for."""
+    """Those of a plan, as a sweep keeps it. `rate` is None where no highest rate is looked for, `predicted` where all there are
+    are tried."""
 
     race: tuple[Planned, ...]
     confirm: Planned
     rate: Planned | None
+    predicted: Planned | None = None
 
     def seconds_at(self, rate: float, answers: int) -> float:
         """How long a block at a constant rate has to be, so that it brings so many answers."""
@@ -32,16 +34,18 @@ class Stages:
 
     @property
     def all(self) -> tuple[Planned, ...]:
-        return (*self.race, self.confirm, *((self.rate,) if self.rate is not None else ()))
+        first, *others = self.race
+        found = (first, self.predicted, *others, self.confirm, self.rate)
+        return tuple(one for one in found if one is not None)
 
 
 def stages_of(plan: JsonObject) -> Stages:
     listed = plan["stages"]
     assert isinstance(listed, list | tuple)
     found = [_stage(one) for one in listed]
-    race = tuple(one for one in found if one.name not in {FINALISTS, HIGHEST})
+    race = tuple(one for one in found if one.name not in {FINALISTS, HIGHEST, PREDICTED})
     by_name = {one.name: one for one in found}
-    return Stages(race, by_name[FINALISTS], by_name.get(HIGHEST))
+    return Stages(race, by_name[FINALISTS], by_name.get(HIGHEST), by_name.get(PREDICTED))
 
 
 def _stage(tree: Json) -> Planned:

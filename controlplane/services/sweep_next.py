@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_answer import Conclusion, concluded, fates
-from controlplane.domain.sweep_asking import asked_and_raced
+from controlplane.domain.sweep_asking import asked_and_raced, predicted_and_raced
 from controlplane.domain.sweep_compare import figures_seen
 from controlplane.domain.sweep_course import Ahead, Known, Raced, Rounds, Terms, raced, terms_of
 from controlplane.domain.sweep_figures import RATE, THROUGHPUT
@@ -18,8 +18,9 @@ from controlplane.domain.sweeps import Sweep, Taken, Trial
 from controlplane.services.ports import ConfigCodec
 from controlplane.services.sweep_drafts import Material
 from controlplane.services.sweep_optuna import Asked, next_candidates, reference
+from controlplane.services.sweep_predicted import predicted_candidates
 
-_LEAST = 0.75
+_LEAST = 0.6
 """Of the time, for the first round: everything is loaded in it."""
 _SETTLING_SECONDS = 15.0
 _NEAR = 1.25
@@ -117,6 +118,8 @@ def where(
     rounds = Rounds(terms, taken, trials, known)
     if terms.method is Method.OPTUNA:
         found = asked_and_raced(rounds, trials, reference(trials), exhausted=exhausted)
+    elif terms.method is Method.RACING:
+        found = predicted_and_raced(rounds, trials, exhausted=exhausted)
     else:
         found = raced(rounds, [one.candidate for one in trials if not one.refused])
     measurements = tuple(one.measurement for one in taken)
@@ -149,8 +152,20 @@ def order_of(now: Next, material: Material) -> RoundOrder:
 
 
 def more(now: Next, material: Material, codec: ConfigCodec) -> Asked:
-    """The candidates to measure next. Raises RuntimeUnavailable where optuna is not installed."""
+    """The candidates to measure next. Raises RuntimeUnavailable where optuna is asked for and not installed."""
     spec = spec_from_json(now.sweep.spec)
+    if now.terms.method is Method.RACING:
+        return predicted_candidates(
+            material.space,
+            material.subject,
+            codec,
+            now.trials,
+            now.raced.seen,
+            figures=now.terms.asked.race,
+            seed=spec.search.seed,
+            count=now.asks,
+            rows=int(str(now.sweep.load["rows"])),
+        )
     return next_candidates(
         material.space,
         material.subject,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from controlplane.domain.canonical import Json, digest_bytes
@@ -23,6 +22,7 @@ from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_blocks import Turns
 from controlplane.domain.sweep_candidates import Candidate, Refusal, candidate, candidates
 from controlplane.domain.sweep_dimensions import Dimension
+from controlplane.domain.sweep_places import VERSION, numbers, ordered, places
 from controlplane.domain.sweep_search import Figure, figure_name
 from controlplane.domain.sweep_space import ConfigEditor, Space, Subject, active, apply
 from controlplane.domain.sweeps import Trial
@@ -40,7 +40,7 @@ _ASKS = 20
 """Questions for each candidate that is wanted: the more is known of a small space, the more often the answer is known too."""
 _WORST = 100.0
 """Of what cannot be measured at all: further from its bound, in logs, than anything that can."""
-_VERSION, _CONSTRAINTS = "version", "constraints"
+_CONSTRAINTS = "constraints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,36 +204,18 @@ def _constraints(trial: FrozenTrial) -> Sequence[float]:
 def _chosen(
     one: Trial, space: Space, subject: Subject, editor: ConfigEditor
 ) -> dict[str, tuple[int, BaseDistribution]]:
-    """The place of each of its values among those of the dimension. A base config has no parameters; where it is in the space, they
-    are those that change nothing."""
-    if one.version not in space.versions:
-        return {}
-    found: dict[str, tuple[int, BaseDistribution]] = {}
-    versions = Dimension(_VERSION, space.versions)
-    found[_VERSION] = space.versions.index(one.version), _among(versions)
-    base = subject.bases[one.version]
-    for dimension in space.dimensions:
-        ordered = _ordered(dimension)
-        if dimension.name in one.parameters:
-            value = one.parameters[dimension.name]
-            place = next((at for at, other in enumerate(ordered) if _same(value, other)), None)
-        elif one.base and active(dimension, base):
-            same = (at for at, other in enumerate(ordered) if apply(base, dimension.name, other, editor)[0] == base)
-            place = next(same, None)
-        else:
-            place = None
-        if place is not None:
-            found[dimension.name] = place, _among(dimension)
-    return found
+    """The place of each of its values among those of the dimension."""
+    among = {one.name: one for one in (Dimension(VERSION, space.versions), *space.dimensions)}
+    return {name: (at, _among(among[name])) for name, at in places(one, space, subject, editor).items()}
 
 
 def _answer(question: Question, space: Space, subject: Subject, editor: ConfigEditor, rows: int) -> Candidate | Refusal:
     """Value by value, so that only dimensions whose conditions hold are asked for."""
-    version = space.versions[_asked(question, Dimension(_VERSION, space.versions))]
+    version = space.versions[_asked(question, Dimension(VERSION, space.versions))]
     config, wanted = subject.bases[version], dict[str, Json]()
     for dimension in space.dimensions:
         if active(dimension, config):
-            wanted[dimension.name] = _ordered(dimension)[_asked(question, dimension)]
+            wanted[dimension.name] = ordered(dimension)[_asked(question, dimension)]
             edited, _ = apply(config, dimension.name, wanted[dimension.name], editor)
             if edited is None:
                 break
@@ -242,7 +224,7 @@ def _answer(question: Question, space: Space, subject: Subject, editor: ConfigEd
 
 
 def _asked(question: Question, dimension: Dimension) -> int:
-    if _numbers(dimension) is None:
+    if numbers(dimension) is None:
         return int(question.suggest_categorical(dimension.name, range(len(dimension.values))))
     return question.suggest_int(dimension.name, 0, len(dimension.values) - 1)
 
@@ -251,32 +233,7 @@ def _among(dimension: Dimension) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     most = len(dimension.values)
-    return CategoricalDistribution(range(most)) if _numbers(dimension) is None else IntDistribution(0, most - 1)
-
-
-def _ordered(dimension: Dimension) -> tuple[Json, ...]:
-    """Numbers by size: the estimator takes what lies near a good value for good as well."""
-    numbers = _numbers(dimension)
-    if numbers is None:
-        return dimension.values
-    return tuple(value for _, value in sorted(zip(numbers, dimension.values, strict=True), key=lambda pair: pair[0]))
-
-
-def _numbers(dimension: Dimension) -> list[Decimal] | None:
-    """None where a value is no number, or where so few have no order to speak of."""
-    found = []
-    for value in dimension.values:
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            return None
-        try:
-            found.append(Decimal(value))
-        except InvalidOperation:
-            return None
-    return found if len(found) > 2 and dimension.name != _VERSION and all(map(Decimal.is_finite, found)) else None
-
-
-def _same(one: Json, other: Json) -> bool:
-    return type(one) is type(other) and one == other
+    return CategoricalDistribution(range(most)) if numbers(dimension) is None else IntDistribution(0, most - 1)
 
 
 def _installed() -> None:

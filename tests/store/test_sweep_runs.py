@@ -268,7 +268,8 @@ def test_the_time_budget_is_kept_though_nothing_is_dropped(house: SweepHouse, ru
     found = house.get(sweep)
     assert found.began_at is not None
     assert (bench.time.now() - found.began_at).total_seconds() <= 180
-    assert any(one.fates and "the time suffices for" in str(one.fates) for one in trials(house, sweep))
+    short = ("the time suffices for", "look 1 is the last")
+    assert any(words in str(one.fates) for one in trials(house, sweep) for words in short)
     assert {one.stage for one in rows(house, sweep)} == set(Stage) - {Stage.COMPARE}
 
 

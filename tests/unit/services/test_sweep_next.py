@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import pytest
 
 from controlplane.domain.artifacts import Manifest
-from controlplane.domain.canonical import Json
+from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.catalog import Batching, Objective, Signature, TensorSpec
 from controlplane.domain.config_intent import GenerateRequest
 from controlplane.domain.servers import HostFacts
 from controlplane.domain.sweep_answer import Conclusion, interval_of
-from controlplane.domain.sweep_candidates import candidates
+from controlplane.domain.sweep_candidates import Candidate, Refusal, candidates
 from controlplane.domain.sweep_compare import compared
 from controlplane.domain.sweep_plan import groups, load_of, plan
 from controlplane.domain.sweep_rounds import Measurement, Requests, Stage, Verdict
@@ -33,6 +33,11 @@ SIGNATURE = Signature((SPEC,), (TensorSpec("y", "TYPE_FP32", ("n", 3)),), Batchi
 BASE = generate(GenerateRequest("m", SIGNATURE, HOST)).config
 P99 = Objective("m", "fast", "latency_ms", "p99", "at_most", "10", "product", None)
 MANY = Objective("m", "many", "throughput", "", "at_least", "150", "product", None)
+SPREAD_BEST: JsonObject = {
+    "instance_group": [{"count": "2"}],
+    "max_batch_size": "64",
+    "parameters": {"intra_op_thread_count": {"string_value": "2"}},
+}
 SMALL: Mapping[str, Json] = {"instances": [1, 2, 4], "max_batch_size": [1, 8], "threads": 1}
 
 
@@ -85,7 +90,7 @@ class Simulated:
         while (now := self.where()).ahead is not None or now.asks:
             if now.asks:
                 asked = more(now, self.material, CODEC)
-                fresh = (*asked.candidates, *asked.refusals)
+                fresh: tuple[Candidate | Refusal, ...] = (*asked.candidates, *asked.refusals)
                 self.trials += [trial_of(1, n, one, "artifact") for n, one in enumerate(fresh, len(self.trials) + 1)]
                 continue
             self.bench.measure(
@@ -230,6 +235,17 @@ def test_candidates_that_do_not_fit_into_the_memory_together_are_measured_in_gro
     assert chosen.parameters["instances"] == 2
 
 
+def test_where_the_time_is_short_finalists_are_measured_in_as_few_turns_as_tell_anything() -> None:
+    slow = SimulatedBench(load_seconds=6.0)
+    p90 = replace(P99, qualifier="p90")
+    sweep = Simulated({"load": {"rate": "100"}, "search": {"seconds": 60}}, (p90,), bench=slow)
+    end = sweep.run()
+    turns = {one.order.turn for one in (taken.measurement for taken in sweep.taken) if one.stage is Stage.CONFIRM}
+    assert turns == {0, 1, 2}
+    assert end.answer["chosen"] is not None
+    assert sweep.seconds <= 60
+
+
 def test_all_candidates_of_a_turn_get_the_same_arrivals_and_turns_get_others() -> None:
     sweep = Simulated({})
     sweep.run()
@@ -258,16 +274,22 @@ def test_where_loading_takes_most_of_the_time_the_best_seen_still_gets_its_rate_
 
 
 def test_the_recommended_config_is_near_the_best_for_most_seeds() -> None:
-    """Sweep acceptance 1, on a simulated bench whose best config is known."""
-    space: Json = {"instances": [1, 2, 4], "max_batch_size": [1, 4, 8], "queue_delay_us": [0, 500], "threads": 1}
+    """Sweep acceptance 1, on a simulated bench whose best config is known, in a space of which a fifth is tried."""
+    space: Json = {
+        "instances": [1, 2],
+        "max_batch_size": [1, 4, 8, 16, 64],
+        "queue_delay_us": [0, 100, 500, 2000],
+        "threads": [1, 2],
+    }
+    best = capacity(SPREAD_BEST)
     near = 0
     for seed in range(10):
-        sweep = Simulated({"space": space, "search": {"seed": seed}}, bench=SimulatedBench(noise=0.06))
+        sweep = Simulated({"space": space, "search": {"seed": seed}}, bench=SimulatedBench(noise=0.1))
         end = sweep.run()
+        assert sweep.seconds <= 180
+        assert len([one for one in sweep.trials if not one.refused]) < 30
         chosen = sweep.chosen(end)
-        rates = [capacity(one.config or {}) for one in sweep.trials]
-        assert min(rates) < 0.7 * max(rates)
-        near += chosen is not None and capacity(chosen.config or {}) >= 0.95 * max(rates)
+        near += chosen is not None and capacity(chosen.config or {}) >= 0.95 * best
     assert near >= 9
 
 
