@@ -38,6 +38,7 @@ _LATE, _LATE_UNBOUND = 0.001, 0.005
 _TO_BLAME = 1.1
 """So many times the rate must the latency from the send hold, for the client's own lateness to be what broke the bound."""
 _TIMEOUT_SECONDS = 30.0
+_SILENT_SECONDS = 10.0
 _BEHIND_SECONDS = 2.0
 _LOST_SECONDS = 0.1
 _MOST_TRACE_BYTES = 64 << 20
@@ -78,6 +79,10 @@ class Taken:
     around: float
 
 
+class Silent(Exception):
+    """The candidate answers nothing any more, nor does it work on anything."""
+
+
 def not_measured(order: RoundOrder, block: BlockOrder, reason: str, *, fingerprint: str) -> Measurement:
     now = datetime.now(UTC)
     return Measurement(
@@ -95,7 +100,7 @@ def not_measured(order: RoundOrder, block: BlockOrder, reason: str, *, fingerpri
 
 def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Taken:
     """Raises LoadInputError and InvalidInput for a step that cannot be sent, LoadFailed of the load generator when its own process
-    died, InferenceError where the server does not tell its statistics, and what `aim.go_on` raises."""
+    died, InferenceError where the server does not tell its statistics, Silent, and what `aim.go_on` raises."""
     load, rising = _load(block.step, block.seconds, subject.around)
     if rising is not None and (order.bound_ms is None or order.percent is None):
         raise InvalidInput(
@@ -115,8 +120,8 @@ def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Ta
         pool=aim.pool,
     )
     shares = _asked(aim.client, subject, before)
-    if (measured.records[:, STATUS] == CANCELLED).any():
-        _settle(subject, aim)
+    if (measured.records[:, STATUS] == CANCELLED).any() and not _settled(subject, aim):
+        raise Silent(f"it answered {measured.completed} requests, and nothing any more, though it was waited for")
     row = _row(order, block, measured, shares)
     row = replace(
         row,
@@ -269,15 +274,32 @@ def _watch(
     return watch
 
 
-def _settle(subject: Subject, aim: Aim) -> None:
-    """Waits for one answer: what was given up is in the server's queue still, and the next block is not to stand in it."""
+def _settled(subject: Subject, aim: Aim) -> bool:
+    """Waits for one answer: what was given up is in the server's queue still, and the next block is not to stand in it. False where
+    nothing comes and nothing is executed either: a server whose memory is damaged goes on saying that it is alive."""
 
     def watch(_elapsed: float, _records: Records) -> bool:
         aim.go_on()
         return True
 
-    limits = Limits(count=1, warm_up=0.0, watched=50.0, cap=_TIMEOUT_SECONDS, timeout=_TIMEOUT_SECONDS)
-    measure(subject.target, subject.traffic, Load(concurrency=1), limits, progress=watch, pool=aim.pool)
+    limits = Limits(count=1, warm_up=0.0, watched=50.0, cap=_SILENT_SECONDS, timeout=_SILENT_SECONDS)
+    end, executed = time.monotonic() + _TIMEOUT_SECONDS, _executed(subject, aim)
+    while time.monotonic() < end:
+        one = measure(subject.target, subject.traffic, Load(concurrency=1), limits, progress=watch, pool=aim.pool)
+        before, executed = executed, _executed(subject, aim)
+        if one.completed:
+            return True
+        if executed is None or executed == before:
+            return False
+    return True
+
+
+def _executed(subject: Subject, aim: Aim) -> int | None:
+    """Batches so far; None where the server does not tell."""
+    try:
+        return statistics(aim.client, subject.name, version=subject.version).executions
+    except InferenceError:
+        return None
 
 
 def _asked(client: InferenceClient, subject: Subject, before: Shares) -> Shares | None:

@@ -22,7 +22,7 @@ from clients.load.processes import Records, SenderPool
 from clients.load.server import facts
 from clients.load.transports import Via
 from controlplane.bench import fingerprint
-from controlplane.bench.blocks import Aim, Subject, not_measured, take
+from controlplane.bench.blocks import Aim, Silent, Subject, not_measured, take
 from controlplane.bench.memory import Killed
 from controlplane.bench.requests import traffic
 from controlplane.bench.scratch import Blobs, EmbeddedScratch, RemoteScratch, Scratch
@@ -226,7 +226,7 @@ class LocalBench:
                     how = f"it answered nothing any more: {row.failure}"
                     self._strike(round_, block.candidate, how, mark, killed)
                     continue
-            except (_Died, InferenceError) as error:
+            except (_Died, Silent, InferenceError) as error:
                 self._strike(round_, block.candidate, str(error), mark, killed)
                 continue
             except SenderFailed as error:  # ours, not the candidate's

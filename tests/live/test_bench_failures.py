@@ -124,6 +124,20 @@ def test_sweep_acceptance_6_a_candidate_that_hangs_is_a_row_and_the_round_goes_o
     assert "answered nothing" in failure.reason
 
 
+def test_sweep_acceptance_6_a_candidate_that_hangs_in_the_middle_of_a_block_is_a_row_and_the_round_goes_on(
+    bench: LocalBench, shelf: Shelf
+) -> None:
+    """As a server does whose memory is damaged: it says that it is alive, and executes nothing."""
+    code = "self.born = getattr(self, 'born', time.time())\ntime.sleep(3600 if time.time() - self.born > 1 else 0)"
+    good, late = shelf.scale("good"), shelf.python("hangs later", code)
+    ordered = order([good, late], Requests(shelf.golden(ROWS)), blocks([late, good], CLOSED, seconds=3.0))
+    result = measured(bench, shelf, ordered)[0]
+    assert [row.verdict is Verdict.NOT_MEASURED for row in result.measurements] == [True, False]
+    (failure,) = result.failed
+    assert failure.candidate == late.candidate
+    assert "nothing any more" in failure.reason
+
+
 def test_sweep_acceptance_6_a_load_that_never_ends_is_a_row_and_the_round_goes_on(
     runtime: TritonRuntime, shelf: Shelf, tmp_path: Path
 ) -> None:
