@@ -6,7 +6,7 @@ PYTHON ?= $(shell for each in python3 python3.12 python3.11 python3.13; do \
 	"$$each" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& { command -v "$$each"; break; }; done)
 TIERS := unit store live faults
-SUITES := path load coverage comparison sweep
+SUITES := path load coverage comparison alike sweep
 TIER ?= $(TIERS)
 SUITE ?= $(SUITES)
 ARGS ?=

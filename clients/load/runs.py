@@ -16,10 +16,11 @@ from clients.load.expectations import shares_by_part
 from clients.load.ladders import bounds, limit, loads
 from clients.load.measure import Limits, Load, Measurement, Target, measure
 from clients.load.options import Options
+from clients.load.outcomes import succeeded
 from clients.load.processes import Records
 from clients.load.schedule import Curve
 from clients.load.search import highest_rate, holds
-from clients.load.server import METRICS_PORT, Gauges, Shares
+from clients.load.server import METRICS_PORT, Gauges, Shares, settled
 from clients.load.shared_memory import Regions
 from clients.load.statistics import Interval
 from clients.load.subject import PORT, Subject, prepare
@@ -244,7 +245,8 @@ class _Runner:
                 progress=progress,
                 known=watcher.knows,
             )
-            after = _counted(client, subject)
+            answers = len(succeeded(measured.records))
+            after = settled(lambda: _counted(client, subject), lambda seen: _all_of(before, seen, answers))
         held = tuple((one, holds(measured, [one])) for one in self._asked)
         point = Point(name, load, limits, measured, calibration, _between(before, after), gauges.samples, held)
         self.points.append(point)
@@ -334,6 +336,12 @@ def _counted(client: InferenceClient, subject: Subject) -> Mapping[str, Shares] 
         return shares_by_part(client, subject.traffic)
     except InferenceError:
         return None
+
+
+def _all_of(before: Mapping[str, Shares] | None, after: Mapping[str, Shares] | None, answers: int) -> bool:
+    """Also where nobody can tell: waiting is no use then."""
+    between = _between(before, after)
+    return between is None or sum(shares.succeeded for shares in between.values()) >= answers
 
 
 def _between(before: Mapping[str, Shares] | None, after: Mapping[str, Shares] | None) -> Mapping[str, Shares] | None:

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -16,6 +17,8 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 from clients.inference import InferenceClient, InferenceError, TensorSpec
 from clients.load.sequences import Ids
 
+Seen = TypeVar("Seen")
+_COUNTS_SECONDS, _COUNTS_PAUSE = 1.0, 0.02
 _SERVICE = "/inference.GRPCInferenceService/"
 _GAUGE = re.compile(r"^(nv_[a-z_]+)(?:\{([^}]*)\})? ([0-9.eE+-]+)$", re.MULTILINE)
 WATCHED = (
@@ -150,6 +153,14 @@ def statistics(client: InferenceClient, model: str, *, version: int | None, dead
         cache_hits=sum(int(s.cache_hit.count) for s in stats),
         batches=batches,
     )
+
+
+def settled(read: Callable[[], Seen], enough: Callable[[Seen], bool]) -> Seen:
+    """What the server says once that is `enough`, or after a second: it counts an answer a moment after it gave it."""
+    end = time.monotonic() + _COUNTS_SECONDS
+    while not enough(seen := read()) and time.monotonic() < end:
+        time.sleep(_COUNTS_PAUSE)
+    return seen
 
 
 def _ask(client: InferenceClient, method: str, request: Message, deadline_seconds: float) -> Any:

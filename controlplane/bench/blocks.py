@@ -21,7 +21,7 @@ from clients.load.measure import Measurement as Measured
 from clients.load.outcomes import ANSWERED, DUE, SENT, STATUS, succeeded
 from clients.load.processes import Records, SenderPool
 from clients.load.schedule import Curve, Process
-from clients.load.server import Shares, statistics
+from clients.load.server import Shares, settled, statistics
 from clients.load.statistics import fewest
 from clients.load.traffic import Traffic
 from controlplane.bench.crossing import Crossing, Where, crossing
@@ -119,7 +119,7 @@ def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Ta
         progress=_watch(order, load, aim.go_on, rising=rising is not None),
         pool=aim.pool,
     )
-    shares = _asked(aim.client, subject, before)
+    shares = _asked(aim.client, subject, before, int((measured.records[:, STATUS] == 0).sum()))
     if (measured.records[:, STATUS] == CANCELLED).any() and not _settled(subject, aim):
         raise Silent(f"it answered {measured.completed} requests, and nothing any more, though it was waited for")
     row = _row(order, block, measured, shares)
@@ -302,10 +302,13 @@ def _executed(subject: Subject, aim: Aim) -> int | None:
         return None
 
 
-def _asked(client: InferenceClient, subject: Subject, before: Shares) -> Shares | None:
+def _asked(client: InferenceClient, subject: Subject, before: Shares, answers: int) -> Shares | None:
     """None where the server went away meanwhile, or loaded the model anew."""
     try:
-        after = statistics(client, subject.name, version=subject.version)
+        after = settled(
+            lambda: statistics(client, subject.name, version=subject.version),
+            lambda seen: seen.succeeded < before.succeeded or seen.succeeded - before.succeeded >= answers,
+        )
     except InferenceError:
         return None
     return after - before if after.succeeded >= before.succeeded else None

@@ -54,7 +54,7 @@ def anonymized(capsule: Capsule, *, samples: bool) -> Capsule:
     for number, objective in enumerate(sweep.objectives, 1):
         names.give(str(objective.get("name", "")), f"objective-{number}")
         stakeholder = str(objective.get("stakeholder", ""))
-        names.give(stakeholder, f"stakeholder-{number}")
+        names.give(stakeholder, f"stakeholder-{number}", said=False)
     if sweep.bench != "embedded":
         names.give(sweep.bench, "bench-1")
     kept = _tree(sweep.load, names), _tree(sweep.space, names), _tree(sweep.plan, names)
@@ -87,14 +87,18 @@ class _Names:
 
     def __init__(self) -> None:
         self._given: dict[str, str] = {}
+        self._said: set[str] = set()
         self._kinds: dict[str, dict[str, str]] = {}
         self._pattern: re.Pattern[str] | None = None
 
-    def give(self, name: str, other: str) -> None:
-        """The first that a name is given stays. A word that the capsule itself is written in tells nobody anything."""
+    def give(self, name: str, other: str, *, said: bool = True) -> None:
+        """The first that a name is given stays. A word that the capsule itself is written in tells nobody anything. What no sentence
+        names, unless it is `said`, may be a word of one by chance: a stakeholder called product."""
         if name and name not in _WORDS and _PERCENTILE.fullmatch(name) is None:
             self._given.setdefault(name, other)
             self._pattern = None
+            if said:
+                self._said.add(name)
 
     def of(self, name: str) -> str:
         return self._given.get(name, name)
@@ -107,7 +111,7 @@ class _Names:
     def within(self, text: str) -> str:
         """Names as whole words, paths and addresses of a text that people read."""
         if self._pattern is None:
-            words = sorted((re.escape(name) for name in self._given if len(name) >= _SHORTEST), key=len, reverse=True)
+            words = sorted((re.escape(name) for name in self._said if len(name) >= _SHORTEST), key=len, reverse=True)
             self._pattern = re.compile(rf"(?<![\w-])(?:{'|'.join(words)})(?![\w-])") if words else re.compile(r"(?!)")
         text = self._pattern.sub(lambda match: self._given[match[0]], text)
         text = _PATH.sub(lambda match: "/" + self.numbered("path", match[0]), text)

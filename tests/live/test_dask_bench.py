@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from clients.inference import InferenceClient
-from clients.load.server import statistics
+from clients.load.server import settled, statistics
 from controlplane.bench.dask import DaskBench
 from controlplane.bench.rounds import embedded_bench
 from controlplane.cli.app import main
@@ -152,11 +152,13 @@ def test_every_call_of_a_load_from_two_hosts_is_in_the_result(
         before = statistics(client, "m", version=1)
     with pytest.raises(SystemExit) as ended:
         main(["bench", "load", "--scheduler", hosts.scheduler, "--hosts", "2", *load])
-    with InferenceClient(site.live.grpc) as client:
-        counted = statistics(client, "m", version=1) - before
+    point = json.loads(capfd.readouterr().out)["points"][0]
+    with InferenceClient(site.live.grpc) as client, np.load(raw) as calls:
+        counted = settled(
+            lambda: statistics(client, "m", version=1) - before, lambda seen: seen.succeeded >= len(calls["due"])
+        )
     site.server.close()
 
-    point = json.loads(capfd.readouterr().out)["points"][0]
     assert ended.value.code in {0, 5, 6, 7}  # two seconds are short, and hosts may be busy
     assert point["failed"] == {}
     with np.load(raw) as calls:

@@ -17,7 +17,7 @@ from clients.load.calibrate import calibrate
 from clients.load.measure import Limits, Load, Measurement, Target, measure
 from clients.load.messages import message, random_inputs, shapes
 from clients.load.schedule import Curve
-from clients.load.server import statistics
+from clients.load.server import settled, statistics
 from tests.live.python_models import serve
 from tests.live.restarted import Restarted
 from tests.live.scaling import Site, config, open_site
@@ -61,7 +61,10 @@ def test_load_acceptance_2_its_count_is_the_servers(site: Site, processes: int, 
         measured = measure(
             target(site.live), what, Load(concurrency=6), SHORT, processes=processes, connections=connections
         )
-        shares = statistics(client, "m", version=1) - before
+        shares = settled(
+            lambda: statistics(client, "m", version=1) - before,
+            lambda seen: seen.succeeded >= len(measured.records),
+        )
     assert measured.failed == {}
     assert ended(measured) == len(measured.records) == shares.succeeded > 20
     assert shares.inferences == 2 * shares.succeeded

@@ -14,7 +14,7 @@ from clients.load.measure import Limits, Load, Target, measure
 from clients.load.messages import message
 from clients.load.outcomes import STATUS, TAG
 from clients.load.schedule import Curve
-from clients.load.server import statistics
+from clients.load.server import settled, statistics
 from clients.load.transports import Via, open_transport
 from tests.live.restarted import Restarted
 from tests.live.scaling import Site, config, open_site
@@ -124,7 +124,10 @@ def test_an_ordinary_model_over_streams_gives_one_response_each(site: Site, load
         measured = measure(
             target(site.live, Via("stream", compression="gzip")), (what,), load, SHORT, processes=2, connections=2
         )
-        shares = statistics(client, "streamed", version=1) - before
+        shares = settled(
+            lambda: statistics(client, "streamed", version=1) - before,
+            lambda seen: seen.succeeded >= len(measured.records),
+        )
     seen = measured.streaming
     assert seen is not None
     assert (measured.failed, measured.transport) == ({}, "stream with gzip")

@@ -14,7 +14,7 @@ from clients.load.measure import Limits, Load, Target, measure
 from clients.load.messages import message
 from clients.load.outcomes import ANSWERED, STATUS
 from clients.load.schedule import Curve
-from clients.load.server import statistics
+from clients.load.server import settled, statistics
 from clients.load.transports import Via
 from tests.live.certificates import authority_and_client
 from tests.live.restarted import Restarted
@@ -54,7 +54,10 @@ def test_each_transport_counts_as_the_server_does_and_says_which_it_was(site: Si
     with InferenceClient(site.live.grpc) as client:
         before = statistics(client, "counted", version=1)
         measured = measure(target(site.live, via), rows("counted"), load, SHORT, processes=2, connections=2)
-        shares = statistics(client, "counted", version=1) - before
+        shares = settled(
+            lambda: statistics(client, "counted", version=1) - before,
+            lambda seen: seen.succeeded >= len(measured.records),
+        )
     assert measured.failed == {}
     assert len(measured.records) == shares.succeeded > 20
     assert measured.transport == str(via)

@@ -243,6 +243,19 @@ def test_a_name_that_is_a_word_of_capsules_changes_nothing_else() -> None:
     assert answer["reason"] == "quick: latency_ms p99 is 8.25"
 
 
+def test_a_stakeholder_that_is_a_word_of_sentences_leaves_them_as_they_are() -> None:
+    capsule = a_capsule()
+    (objective,) = capsule.sweep.objectives
+    said: JsonObject = {"chosen": "7.2", "reason": "trial 7.2 has the best product of its figures", "figures": {}}
+    sweep = replace(capsule.sweep, objectives=({**objective, "stakeholder": "product"},), answer=said)
+
+    renamed = anonymized(replace(capsule, sweep=sweep), samples=False).sweep
+
+    assert renamed.objectives[0]["stakeholder"] == "stakeholder-1"
+    assert renamed.answer is not None
+    assert renamed.answer["reason"] == said["reason"]
+
+
 def paths(value: object, at: str = "") -> Iterator[str]:
     """Of everything in a document, with [] for elements and * for keys that are data."""
     if isinstance(value, dict):
