@@ -64,11 +64,11 @@ def test_a_dry_run_says_what_would_be_done_and_why_and_keeps_nothing(cli: Cli, s
         "load        concurrency 16: no objective names a rate, so the highest one is looked for at which the latency holds\n",
         "objectives  fast: latency_ms p99 at most 10\n",
         "  instance_group[0].count                           1, 2, 4, as the spec says\n",
-        "highest rate  2           8               4                0\n",
+        "highest rate  2           14              4                0\n",
     ):
         assert line in said, line
     assert cli.json("sweep", "list") == {"items": [], "next": None}
-    plan = cli.json("sweep", "run", "double", "--spec", spec, "--dry-run", "--context", "viewer")
+    plan = cli.json("sweep", "run", "double", "--spec", spec, "--dry-run")
     assert isinstance(plan, dict)
     assert 10 < plan["plan"]["seconds"] <= 180 == plan["spec"]["search"]["seconds"]
     assert [(trial["version"], trial["name"]) for trial in plan["trials"] if trial["base"]] == [(1, "0.1")]
@@ -209,6 +209,7 @@ def test_what_cannot_be_is_said_with_its_exit_status(cli: Cli, spec: str) -> Non
         ("run double --seconds 10", 2, "error [sweep.invalid]: "),
         ("run double --bench 10.0.0.1:8001", 2, "error [sweep.invalid]: "),
         ("run double --context viewer", 3, "viewer may not sweep.run"),
+        ("run double --dry-run --context viewer", 3, "viewer may not sweep.run"),
         ("show 7", 4, "error [not_found]: there is no sweep 7\nnext: tritonctl sweep list\n"),
         ("show x", 2, "'x' is no sweep, such as 3, and no trial, such as 3.7"),
         ("compare 1 1 2.1", 2, "2.1 is not of sweep 1"),
