@@ -233,7 +233,7 @@ def material(unit: UnitOfWork, sweep: Sweep) -> Material:
         Space(tuple(numbers), dimensions),
         {number: version.manifest for number, version in versions.items()},
         {number: _requests(version, 1 if rows is None else rows.rows) for number, version in versions.items()},
-        Manifest.from_json(dict(_object(space["beside"]))),
+        beside_of(space),
         int(str(space["memory_bytes"])),
     )
 
@@ -335,6 +335,11 @@ def _refused_because(found: Candidates) -> list[JsonObject]:
     """Each reason once with how many choices it meets, the most common first."""
     counted = Counter(f"{f.path}: {f.message}" for one in found.refusals for f in one.findings)
     return [{"reason": reason, "choices": count} for reason, count in counted.most_common(_REASONS_SAID)]
+
+
+def beside_of(space: JsonObject) -> Manifest:
+    """The files beside the base config that all candidates of a sweep are measured with."""
+    return Manifest.from_json(dict(_object(space["beside"])))
 
 
 def _space_json(space: Space, subject: Subject, found: Candidates, beside: Manifest, memory_bytes: int) -> JsonObject:

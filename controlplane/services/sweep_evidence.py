@@ -23,7 +23,7 @@ from controlplane.services.change_views import ChangeView
 from controlplane.services.changes import ChangeService
 from controlplane.services.evidence import rows_digest
 from controlplane.services.planning import Proposal
-from controlplane.services.sweep_drafts import objectives_of
+from controlplane.services.sweep_drafts import beside_of, objectives_of
 from controlplane.services.sweep_replay import is_replay
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
@@ -125,6 +125,7 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
         measured_at=min(row.finished_at for row in measured),  # a sweep that was resumed a year later is a year old
         figures=figures,
         findings=_findings(sweep, trial, figures),
+        beside=beside_of(sweep.space).digest,
     )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clients.load.statistics import Interval
+from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject, digest
 from controlplane.domain.catalog import Objective
 from controlplane.domain.environments import RevisionContent, VersionRef
@@ -98,8 +99,14 @@ def test_evidence_for_something_else_fails_and_says_what(
             AT,
             "version 1 would be served beside it, and was not measured",
         ),
+        (
+            EVIDENCE,
+            replace(DESIRED, beside=Manifest((FileEntry("labels.txt", 3, "sha256:" + "f" * 64),))),
+            AT,
+            "the files beside the config are sha256:",
+        ),
     ],
-    ids=["unknown server", "unknown processor", "moved", "too few", "beside"],
+    ids=["unknown server", "unknown processor", "moved", "too few", "beside", "files"],
 )
 def test_evidence_that_nobody_can_judge_is_inconclusive(
     evidence: Evidence, desired: RevisionContent, at: EvidenceNow, said: str
