@@ -38,7 +38,7 @@ _LATE, _LATE_UNBOUND = 0.001, 0.005
 _TO_BLAME = 1.1
 """So many times the rate must the latency from the send hold, for the client's own lateness to be what broke the bound."""
 _TIMEOUT_SECONDS = 30.0
-_SILENT_SECONDS = 10.0
+_SILENT_SECONDS, _IDLE_LOOKS = 10.0, 2
 _BEHIND_SECONDS = 2.0
 _LOST_SECONDS = 0.1
 _MOST_TRACE_BYTES = 64 << 20
@@ -283,15 +283,14 @@ def _settled(subject: Subject, aim: Aim) -> bool:
         return True
 
     limits = Limits(count=1, warm_up=0.0, watched=50.0, cap=_SILENT_SECONDS, timeout=_SILENT_SECONDS)
-    end, executed = time.monotonic() + _TIMEOUT_SECONDS, _executed(subject, aim)
-    while time.monotonic() < end:
+    end, executed, idle = time.monotonic() + _TIMEOUT_SECONDS, _executed(subject, aim), 0
+    while time.monotonic() < end and idle < _IDLE_LOOKS:
         one = measure(subject.target, subject.traffic, Load(concurrency=1), limits, progress=watch, pool=aim.pool)
-        before, executed = executed, _executed(subject, aim)
         if one.completed:
             return True
-        if executed is None or executed == before:
-            return False
-    return True
+        before, executed = executed, _executed(subject, aim)
+        idle = idle + 1 if executed is None or executed == before else 0
+    return idle < _IDLE_LOOKS
 
 
 def _executed(subject: Subject, aim: Aim) -> int | None:

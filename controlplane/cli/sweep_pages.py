@@ -235,8 +235,7 @@ def _between(low: float | None, high: float | None) -> str:
 
 def _in_order(names: Sequence[str]) -> list[str]:
     """As they come, but steps of a ladder by their number: concurrency 4 before 16."""
-    ends = {name: re.search(r"[\d.]*$", name) for name in names}
-    stems = {name: name.removesuffix(end[0]) if end else name for name, end in ends.items()}
+    stems = {name: re.sub(r"\d+(\.\d+)?$", "", name) for name in names}
     first = list(stems.values())
     return sorted(names, key=lambda name: (first.index(stems[name]), float(name.removeprefix(stems[name]) or 0)))
 

@@ -12,7 +12,6 @@ from enum import StrEnum
 from functools import cached_property
 
 from clients.load.statistics import Interval
-from controlplane.domain.artifacts import NO_FILES
 from controlplane.domain.canonical import Json, JsonObject, digest
 from controlplane.domain.catalog import Objective
 from controlplane.domain.environments import RevisionContent
@@ -35,7 +34,8 @@ class EvidenceOutcome(StrEnum):
 class Evidence:
     """One trial as it stood when it was attached. `config` is the digest of the config without version policy, `beside` that of
     the files beside it, `objectives` that of the model's objectives, `rows` the sweep's evidence digest. `fingerprint` is None where
-    the trial was measured in more than one class of environment, or in one that is not known. `measured_at` is the end of its first
+    the trial was measured in more than one class of environment, or in one that is not known; `beside` is None in what was kept
+    before it was looked at. `measured_at` is the end of its first
     block. `figures` and `findings` are what was measured of it, and what that is to each hard objective."""
 
     sweep: int
@@ -50,7 +50,7 @@ class Evidence:
     measured_at: datetime
     figures: Mapping[str, Interval] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-    beside: str = NO_FILES.digest
+    beside: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class Evidence:
         return {"digest": self.digest, "trial": self.name, "candidate": self.candidate, "rows": self.rows}
 
     def to_json(self) -> JsonObject:
-        beside: JsonObject = {} if self.beside == NO_FILES.digest else {"beside": self.beside}
+        beside: JsonObject = {} if self.beside is None else {"beside": self.beside}
         return {
             **beside,
             "schema": 1,
@@ -105,7 +105,7 @@ class Evidence:
             measured_at=parse_instant(str(tree["measured_at"])),
             figures={name: _interval(ends) for name, ends in figures.items()},
             findings=tuple(Finding(one["objective"], Met(one["met"]), one["reason"]) for one in findings),
-            beside=str(tree.get("beside", NO_FILES.digest)),
+            beside=None if tree.get("beside") is None else str(tree["beside"]),
         )
 
 
@@ -194,7 +194,7 @@ def _old(evidence: Evidence, clause: EvidenceClause, at: EvidenceNow) -> list[st
 
 def _unmeasured(evidence: Evidence, desired: RevisionContent, *, warm: bool) -> list[str]:
     found = []
-    if desired.beside.digest != evidence.beside:  # labels slow nobody down, as far as one knows
+    if evidence.beside not in {None, desired.beside.digest}:  # labels slow nobody down, as far as one knows
         found.append(f"the files beside the config are {desired.beside.digest}; measured was it with {evidence.beside}")
     others = [ref.number for ref in desired.versions[:-1] if ref.artifact != evidence.artifact]
     if warm and len(others) == 1 and len(desired.versions) == 2:

@@ -210,11 +210,12 @@ def _beside_base(
     mine, theirs = rates.get(chosen.candidate), rates.get(base.candidate)
     if mine is not None and mine.confirmed and theirs is not None and theirs.bad <= mine.good:
         return ""
-    rows = [one for one in measurements if one.stage is not Stage.RATE]
-    advantage = paired(blocks_by_turn(asked, rows), LEVEL)
     figures = {one.name: one for one in (*asked.figures, *asked.race)}.values()
-    ratios = [(one, advantage(one, chosen.candidate, base.candidate)) for one in figures]
-    known = [(one, ratio) for one, ratio in ratios if not math.isnan(ratio.value)]
+    known: list[tuple[Figure, Interval]] = []
+    for stages in ({Stage.CONFIRM}, {Stage.RACE, Stage.CONFIRM}):  # by fresh blocks, where it was among the finalists
+        advantage = paired(blocks_by_turn(asked, [one for one in measurements if one.stage in stages]), LEVEL)
+        ratios = [(one, advantage(one, chosen.candidate, base.candidate)) for one in figures]
+        known = known or [(one, ratio) for one, ratio in ratios if not math.isnan(ratio.value)]
     if any(ratio.low > 1 for _, ratio in known):
         return ""
     shown = "; ".join(f"{one.name} {ratio_words(ratio)}" for one, ratio in known) or "no turn has both"

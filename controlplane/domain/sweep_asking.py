@@ -4,13 +4,12 @@ reference in its turn, so that what the machine did meanwhile falls out."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.sweep_blocks import Block
-from controlplane.domain.sweep_course import ASKED_AT_ONCE, COSTS, Raced, Rounds, look_at, raced
+from controlplane.domain.sweep_course import ASKED_AT_ONCE, COSTS, Raced, Rounds, look_at, raced, reserved
 from controlplane.domain.sweep_figures import look_of
 from controlplane.domain.sweep_racing import Look, race
 from controlplane.domain.sweep_rounds import Stage
@@ -38,41 +37,48 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], reference: str | No
     if not exhausted and len(tried) < terms.candidates and (not looks or time > each):
         asks = min(ASKED_AT_ONCE, terms.candidates - len(tried))
         return Raced(race(terms.rules, names, []), (), budget, asks=asks, seen=_seen(looks))
-    found = raced(rounds, names, [_together(looks, reference)])
+    found = raced(rounds, names, [together(looks, reference)])
     short = f"{len(tried)} of {terms.candidates} candidates were asked for: the time did not suffice for more"
     notes = (short,) if not exhausted and len(tried) < terms.candidates else ()
     return replace(found, seen=_seen(looks), notes=(*notes, *found.notes))
 
 
 def predicted_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool) -> Raced:
-    """First those that are spread over the space, then, beside the best of these, those that they predict to be better; then all of
-    them race. Without the time for that, or where nobody knows any, the first race alone."""
+    """First those that are spread over the space, then those that they predict to be better, beside one of the first as the link; then
+    all of them race. Without the time for that, or where nobody knows any, the first race alone.
+
+    The link is not the best of the first: that one was lucky there, and all that are held against it by the link would look worse."""
     terms, planned = rounds.terms, rounds.terms.stages.predicted
     tried = [one.candidate for one in trials if not one.refused]
     names, later = tried[: terms.candidates], tried[terms.candidates :]
     begin = rounds.standing(terms.rules, names, [])
     if planned is None or begin.next is None:
         return raced(rounds, names)
+    budget = rounds.budget()
     first, missing = look_at(rounds, begin.next, begin.next.seconds)
     if missing is not None:
-        return Raced(begin, (), rounds.budget(), missing)
+        return Raced(begin, (), budget, missing, reserve=reserved(terms, budget, []))
     standing = rounds.standing(terms.rules, names, [first])
-    if not standing.left:
+    link = next((name for name in names if name not in first.failed), None)
+    if link is None:
         return raced(rounds, names, [first])
+    budget = rounds.budget()
+    reserve = reserved(terms, budget, [first])
     if not later:
-        budget = rounds.budget()
         needed = budget.of(planned) + planned.loads * COSTS.load
-        spare = budget.left - budget.of(terms.stages.confirm) - budget.of(terms.stages.rate)
-        if exhausted or spare < 2 * needed:
-            return raced(rounds, names, [first])
-        return Raced(standing, (first,), budget, asks=planned.loads, seen=_seen([first]))
-    leader = standing.left[0]
+        if not exhausted and budget.left - budget.of(terms.stages.confirm) - reserve >= 2 * needed:
+            return Raced(standing, (first,), budget, asks=planned.loads, seen=_seen([first]))
+        found = raced(rounds, names, [first])
+        why = "no other is worth it" if exhausted else "there was no time for others"
+        return replace(found, notes=(f"only the first {len(names)} candidates were tried: {why}", *found.notes))
+    fit = rounds.beside([link, *later, *standing.left])[0]
+    later = [name for name in later if name in fit]
     steps = [(step, planned.seconds) for step in terms.asked.steps]
-    turns = [_drawn(terms.seed, rounds.number + 1, turn, [*later, leader]) for turn in range(planned.turns)]
-    rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps, names)
+    turns = [_drawn(terms.seed, rounds.number + 1, turn, [*later, link]) for turn in range(planned.turns)]
+    rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps, fit)
     if missing is not None:
-        return Raced(standing, (first,), rounds.budget(), missing, seen=_seen([first]))
-    return raced(rounds, tried, [_together([first, look_of(terms.asked, rows)], leader)])
+        return Raced(standing, (first,), budget, missing, seen=_seen([first]), reserve=reserve)
+    return raced(rounds, [*names, *later], [together([first, look_of(terms.asked, rows)], link)])
 
 
 def _batches(tried: Sequence[Trial], reference: str | None) -> list[list[str]]:
@@ -95,30 +101,26 @@ def _seen(looks: Sequence[Look]) -> Mapping[tuple[int, int], Mapping[str, Block]
     return found
 
 
-def _together(looks: Sequence[Look], reference: str | None) -> Look:
-    """All batches as one look: each block as if its reference had done what it does on average."""
-    own = [block for look in looks for block in look.blocks if block.candidate == reference]
-    names = {name for block in own for name in block.figures}
-    usual = {name: _mean([block.figures[name] for block in own if name in block.figures]) for name in names}
-    found: dict[tuple[str, int], Block] = {}
-    failed: dict[str, str] = {}
-    for look in looks:
-        failed |= {name: why for name, why in look.failed.items() if name != reference}
-        beside = {block.turn: block for block in look.blocks if block.candidate == reference}
+def together(looks: Sequence[Look], link: str | None) -> Look:
+    """All rounds as one look. The first stays as it is; blocks of the others are as if the link had done in their turn what it did in that
+    turn of the first, so that ratios within a round, and to the link, stay those that were measured."""
+    first, *others = looks
+    found = {(block.candidate, block.turn): block for block in first.blocks}
+    failed = dict(first.failed)
+    there = {block.turn: block for block in first.blocks if block.candidate == link}
+    for look in others:
+        failed |= {name: why for name, why in look.failed.items() if name != link or not there}
+        here = {block.turn: block for block in look.blocks if block.candidate == link}
         for block in look.blocks:
-            there = beside.get(block.turn)
+            beside, usual = here.get(block.turn), there.get(block.turn)
             figures = {
-                name: value * usual[name] / there.figures[name]
-                if there is not None and there.figures.get(name, 0) > 0 and usual.get(name, 0) > 0
+                name: value * usual.figures[name] / beside.figures[name]
+                if beside is not None
+                and usual is not None
+                and beside.figures.get(name, 0) > 0
+                and usual.figures.get(name, 0) > 0
                 else value
                 for name, value in block.figures.items()
             }
             found.setdefault((block.candidate, block.turn), replace(block, figures=figures))
-    if reference is not None and not any(name == reference for name, _ in found):
-        failed |= {name: why for look in looks for name, why in look.failed.items() if name == reference}
     return Look(tuple(found.values()), failed)
-
-
-def _mean(values: Sequence[float]) -> float:
-    logs = [math.log(value) for value in values if value > 0]
-    return math.exp(sum(logs) / len(logs)) if logs else 0.0

@@ -194,7 +194,7 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
     while standing.next is not None:
         budget = rounds.budget()
         if looks and not standing.next.confirms:
-            room = budget.room(terms.stages, len(looks) + 1, _reserved(terms, budget, looks))
+            room = budget.room(terms.stages, len(looks) + 1, reserved(terms, budget, looks))
             if room < len(standing.left):
                 if room <= rules.finalists:
                     rules = replace(rules, looks=len(looks))
@@ -206,13 +206,13 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
             break
         seconds: float | None = ahead.seconds
         if ahead.confirms:
-            ahead, seconds = _in_time(terms, budget, ahead, _reserved(terms, budget, looks))
+            ahead, seconds = _in_time(terms, budget, ahead, reserved(terms, budget, looks))
         if seconds is None:
             why = f"the {terms.seconds} s of the search were over before the finalists were measured again"
             return Raced(standing, tuple(looks), budget, notes=(why,))
         look, missing = look_at(rounds, ahead, seconds)
         if missing is not None:
-            return Raced(standing, tuple(looks), budget, missing, reserve=_reserved(terms, budget, looks))
+            return Raced(standing, tuple(looks), budget, missing, reserve=reserved(terms, budget, looks))
         looks.append(look)
         standing = rounds.standing(rules, names, looks)
     return Raced(standing, tuple(looks), rounds.budget())
@@ -225,14 +225,16 @@ def _in_time(terms: Terms, budget: Budget, ahead: Round, reserve: float) -> tupl
     for order in (ahead.order, ahead.order[:FEWEST_TURNS]):
         blocks = sum(map(len, order)) * len(terms.asked.steps)
         seconds = budget.seconds_each(blocks, ahead.seconds, reserve)
-        if seconds is not None:
-            found = replace(ahead, order=order), seconds
-            if terms.asked.rate is None or terms.asked.rate * seconds >= terms.asked.answers:
-                break
+        if seconds is None:
+            continue
+        fits = replace(ahead, order=order), seconds
+        if terms.asked.rate is None or terms.asked.rate * seconds >= terms.asked.answers:
+            return fits
+        found = found if found[1] is not None else fits
     return found
 
 
-def _reserved(terms: Terms, budget: Budget, looks: Sequence[Look]) -> float:
+def reserved(terms: Terms, budget: Budget, looks: Sequence[Look]) -> float:
     """For the highest rate, whose blocks are the longer the lower it is."""
     planned = terms.stages.rate
     if planned is None:

@@ -184,7 +184,8 @@ def _starts(terms: Terms, found: Raced, measurements: Sequence[Measurement]) -> 
     """At which rate each finalist begins: what it showed; where it showed nothing, what it answered at the most. Where the time was
     too short for finalists to be measured again by a rising rate, a constant one is the measurement that counts."""
     standing = found.standing
-    names = [one.name for one in standing.finalists if one.name in standing.left]
+    again = {one.name for one in standing.finalists}
+    names = [name for name in standing.left if name in again]
     if not standing.finalists and terms.asked.ramps:
         names = list(standing.left[: terms.rules.finalists])
     if terms.asked.rate is not None:

@@ -33,7 +33,7 @@ def model(at: Installation) -> str:
     name = f"gate{next(_names)}"
     at.register(name, 2.0)
     assert at.deploy(name, versions=(1,), config=at.config(name)).request.state is ChangeState.APPLIED
-    gate = f"fast={name}:p50<=20000ms@20/s,seconds=1,most_seconds=20"
+    gate = f"fast={name}:p50<=4900ms@20/s,seconds=1,most_seconds=20"
     at.environments.set_policy(at["admin"], ENV, {"latency_gates": [gate]}, expected_number=None)
     return name
 
@@ -68,7 +68,7 @@ def test_both_sides_of_a_measurement_survive(
 def test_a_worker_killed_in_the_middle_of_a_measurement_leaves_no_process_and_another_measures_again(
     at: Installation, database: Database, model: str, tmp_path: Path
 ) -> None:
-    gate = f"slow={model}:p50<=20000ms@20/s,seconds=8,most_seconds=20"
+    gate = f"slow={model}:p50<=4900ms@20/s,seconds=8,most_seconds=20"
     at.environments.set_policy(at["admin"], ENV, {"latency_gates": [gate]}, expected_number=None)
     step = change(at, model)
     record = Wound("record")

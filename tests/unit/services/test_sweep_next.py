@@ -15,7 +15,7 @@ from controlplane.domain.servers import HostFacts
 from controlplane.domain.sweep_answer import Conclusion, interval_of
 from controlplane.domain.sweep_candidates import Candidate, Refusal, candidates
 from controlplane.domain.sweep_compare import compared
-from controlplane.domain.sweep_plan import groups, load_of, plan
+from controlplane.domain.sweep_plan import groups, load_of, memory_of, plan
 from controlplane.domain.sweep_rounds import Measurement, Requests, Stage, Verdict
 from controlplane.domain.sweep_space import Space, Subject, space_of
 from controlplane.domain.sweep_spec import Shape, spec_from_json
@@ -33,6 +33,12 @@ SIGNATURE = Signature((SPEC,), (TensorSpec("y", "TYPE_FP32", ("n", 3)),), Batchi
 BASE = generate(GenerateRequest("m", SIGNATURE, HOST)).config
 P99 = Objective("m", "fast", "latency_ms", "p99", "at_most", "10", "product", None)
 MANY = Objective("m", "many", "throughput", "", "at_least", "150", "product", None)
+LARGE: Mapping[str, Json] = {
+    "instances": [1, 2],
+    "max_batch_size": [1, 4, 8, 16, 64],
+    "queue_delay_us": [0, 100, 500, 2000],
+    "threads": [1, 2],
+}
 SPREAD_BEST: JsonObject = {
     "instance_group": [{"count": "2"}],
     "max_batch_size": "64",
@@ -83,13 +89,15 @@ class Simulated:
         self.taken: list[Taken] = []
         self.bench.time = SimulatedTime(WHEN)
 
-    def where(self) -> Next:
-        return where(self.sweep, self.trials, self.taken, self.material)
+    def where(self, *, exhausted: bool = False) -> Next:
+        return where(self.sweep, self.trials, self.taken, self.material, exhausted=exhausted)
 
     def run(self) -> Conclusion:
-        while (now := self.where()).ahead is not None or now.asks:
+        exhausted = False
+        while (now := self.where(exhausted=exhausted)).ahead is not None or now.asks:
             if now.asks:
                 asked = more(now, self.material, CODEC)
+                exhausted = not asked.candidates
                 fresh: tuple[Candidate | Refusal, ...] = (*asked.candidates, *asked.refusals)
                 self.trials += [trial_of(1, n, one, "artifact") for n, one in enumerate(fresh, len(self.trials) + 1)]
                 continue
@@ -275,22 +283,56 @@ def test_where_loading_takes_most_of_the_time_the_best_seen_still_gets_its_rate_
 
 def test_the_recommended_config_is_near_the_best_for_most_seeds() -> None:
     """Sweep acceptance 1, on a simulated bench whose best config is known, in a space of which a fifth is tried."""
-    space: Json = {
-        "instances": [1, 2],
-        "max_batch_size": [1, 4, 8, 16, 64],
-        "queue_delay_us": [0, 100, 500, 2000],
-        "threads": [1, 2],
-    }
     best = capacity(SPREAD_BEST)
     near = 0
     for seed in range(10):
-        sweep = Simulated({"space": space, "search": {"seed": seed}}, bench=SimulatedBench(noise=0.1))
+        sweep = Simulated({"space": LARGE, "search": {"seed": seed}}, bench=SimulatedBench(noise=0.1))
         end = sweep.run()
         assert sweep.seconds <= 180
         assert len([one for one in sweep.trials if not one.refused]) < 30
         chosen = sweep.chosen(end)
         near += chosen is not None and capacity(chosen.config or {}) >= 0.95 * best
     assert near >= 9
+
+
+def test_what_failed_is_not_loaded_again_beside_what_was_predicted() -> None:
+    sweep = Simulated({"space": LARGE}, bench=SimulatedBench(broken={1: "it cannot be loaded"}))
+    sweep.run()
+    first, second = sweep.bench.orders[:2]
+    broken = {one.candidate for one in sweep.trials if one.parameters.get("instances") == 1}
+    assert broken & {one.candidate for one in first.models}
+    later = {one.candidate for one in second.models} - {one.candidate for one in first.models}
+    assert later
+    assert not {one.candidate for one in second.models} & broken & {one.candidate for one in first.models}
+
+
+def test_what_was_predicted_keeps_to_the_memory() -> None:
+    space: Json = {
+        "instances": [1, 2, 3, 4, 6, 8],
+        "max_batch_size": [1, 4, 8, 16, 32],
+        "queue_delay_us": [0, 100, 500],
+    }
+    memory = 7000 << 20
+    sweep = Simulated({"space": space}, memory_bytes=memory)
+    sweep.run()
+    assert len(sweep.bench.orders[1].models) > 2
+    for order in sweep.bench.orders:
+        listed = [Candidate(one.version, one.config, one.candidate, ()) for one in order.models]
+        assert sum(memory_of(one, 1 << 20) for one in listed) <= memory
+
+
+def test_where_nothing_else_is_worth_measuring_it_is_said() -> None:
+    sweep = Simulated({"space": LARGE})
+    while (now := sweep.where()).ahead is not None:
+        sweep.bench.measure(
+            order_of(now, sweep.material),
+            None,  # type: ignore[arg-type]  # nothing is fetched
+            done=lambda one: sweep.taken.append(Taken(one, 1)),
+            go_on=lambda: None,
+        )
+    assert now.asks
+    assert sweep.where(exhausted=True).ahead is not None
+    assert sweep.where(exhausted=True).raced.notes == ("only the first 16 candidates were tried: no other is worth it",)
 
 
 def test_identical_candidates_are_rarely_called_different_and_slower_ones_mostly_worse() -> None:
