@@ -1,6 +1,6 @@
 # The course of a sweep some of whose candidates are asked for on the way, until the finalists of all are measured again. Pure.
-"""Batches lie minutes apart. Each has the *reference* in it, and what is held against other batches is a block's ratio to the
-reference in its turn, so that what the machine did meanwhile falls out."""
+"""Rounds lie minutes apart. A candidate that is in each of them links them, the *reference*: what is held against other rounds is a
+block's ratio to the reference in its turn, so that what the machine did meanwhile falls out."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], reference: str | No
 
 
 def predicted_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool) -> Raced:
-    """First those that are spread over the space, then those that they predict to be better, beside one of the first as the link; then
-    all of them race. Without the time for that, or where nobody knows any, the first race alone.
+    """First those that are spread over the space; then those that they predict to be better, with one of the first as the reference;
+    then all of them race. Without the time for that, or where nobody knows any, the first race alone.
 
-    The link is not the best of the first: that one was lucky there, and all that are held against it by the link would look worse."""
+    The reference is not the best of the first: that one was lucky there, and the others of that round would look worse by it."""
     terms, planned = rounds.terms, rounds.terms.stages.predicted
     tried = [one.candidate for one in trials if not one.refused]
     names, later = tried[: terms.candidates], tried[terms.candidates :]
@@ -59,8 +59,8 @@ def predicted_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: b
     if missing is not None:
         return Raced(begin, (), budget, missing, reserve=reserved(terms, budget, []))
     standing = rounds.standing(terms.rules, names, [first])
-    link = next((name for name in names if name not in first.failed), None)
-    if link is None:
+    reference = next((name for name in names if name not in first.failed), None)
+    if reference is None:
         return raced(rounds, names, [first])
     budget = rounds.budget()
     reserve = reserved(terms, budget, [first])
@@ -71,14 +71,14 @@ def predicted_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: b
         found = raced(rounds, names, [first])
         why = "no other is worth it" if exhausted else "there was no time for others"
         return replace(found, notes=(f"only the first {len(names)} candidates were tried: {why}", *found.notes))
-    fit = rounds.beside([link, *later, *standing.left])[0]
+    fit = rounds.beside([reference, *later, *standing.left])[0]
     later = [name for name in later if name in fit]
     steps = [(step, planned.seconds) for step in terms.asked.steps]
-    turns = [_drawn(terms.seed, rounds.number + 1, turn, [*later, link]) for turn in range(planned.turns)]
+    turns = [_drawn(terms.seed, rounds.number + 1, turn, [*later, reference]) for turn in range(planned.turns)]
     rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps, fit)
     if missing is not None:
         return Raced(standing, (first,), budget, missing, seen=_seen([first]), reserve=reserve)
-    return raced(rounds, [*names, *later], [together([first, look_of(terms.asked, rows)], link)])
+    return raced(rounds, [*names, *later], [together([first, look_of(terms.asked, rows)], reference)])
 
 
 def _batches(tried: Sequence[Trial], reference: str | None) -> list[list[str]]:
@@ -101,16 +101,16 @@ def _seen(looks: Sequence[Look]) -> Mapping[tuple[int, int], Mapping[str, Block]
     return found
 
 
-def together(looks: Sequence[Look], link: str | None) -> Look:
-    """All rounds as one look. The first stays as it is; blocks of the others are as if the link had done in their turn what it did in that
-    turn of the first, so that ratios within a round, and to the link, stay those that were measured."""
+def together(looks: Sequence[Look], reference: str | None) -> Look:
+    """All rounds as one look. The first stays as it is; blocks of the others are as if the reference had done in their turn what it did
+    in that turn of the first, so that ratios within a round, and to the reference, stay those that were measured."""
     first, *others = looks
     found = {(block.candidate, block.turn): block for block in first.blocks}
     failed = dict(first.failed)
-    there = {block.turn: block for block in first.blocks if block.candidate == link}
+    there = {block.turn: block for block in first.blocks if block.candidate == reference}
     for look in others:
-        failed |= {name: why for name, why in look.failed.items() if name != link or not there}
-        here = {block.turn: block for block in look.blocks if block.candidate == link}
+        failed |= {name: why for name, why in look.failed.items() if name != reference or not there}
+        here = {block.turn: block for block in look.blocks if block.candidate == reference}
         for block in look.blocks:
             beside, usual = here.get(block.turn), there.get(block.turn)
             figures = {

@@ -27,12 +27,12 @@ def test_the_first_round_stays_and_later_blocks_are_put_beside_it_turn_by_turn()
     assert rates(found, "c") == pytest.approx([200, 198, 216])
 
 
-def test_without_the_link_in_a_turn_its_blocks_stay_as_they_were() -> None:
+def test_without_the_reference_in_a_turn_its_blocks_stay_as_they_were() -> None:
     found = together([look(a=[100], b=[50]), look(a=[50], c=[100, 90])], "a")
     assert rates(found, "c") == [200, 90]
     assert rates(together([look(b=[50]), look(c=[100])], None), "c") == [100]
 
 
-def test_a_failure_of_the_link_in_a_later_round_does_not_take_it_out_of_the_first() -> None:
+def test_a_failure_of_the_reference_in_a_later_round_does_not_take_it_out_of_the_first() -> None:
     later = Look(look(c=[10]).blocks, {"a": "it died", "d": "it never loaded"})
     assert together([look(a=[100], b=[50]), later], "a").failed == {"d": "it never loaded"}
