@@ -5,7 +5,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -154,7 +154,11 @@ def memory(prefixes: set[str]) -> list[Path]:
 
 
 def bench_processes(worker: BaseProcess) -> list[str]:
-    return [one.name() for one in psutil.Process(worker.pid).children(recursive=True) if "triton" in one.name()]
+    found = []
+    for one in psutil.Process(worker.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+            found.append(one.name())
+    return [name for name in found if "triton" in name]
 
 
 def entries(house: House, sweep: Sweep) -> list[AuditEntry]:
