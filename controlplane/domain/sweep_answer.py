@@ -257,7 +257,8 @@ def _short(terms: Terms) -> str:
     rate, each, need = terms.asked.rate, terms.stages.confirm.seconds, terms.asked.answers
     if rate is None or rate * each >= need:
         return ""
-    percents = [one for objective in terms.asked.objectives if (one := percentile(objective)) is not None]
+    hard = [one for one in terms.asked.objectives if one.weight is None]
+    percents = [one for objective in hard if (one := percentile(objective)) is not None]
     return too_few(f"p{max(percents):g}", need, each, rate)
 
 

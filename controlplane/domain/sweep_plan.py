@@ -208,7 +208,7 @@ def _stages(
             found.append(Stage(f"round {len(found) + 1}", left, 3, steps, longer, _loads(left, before, beside)))
             before, left, longer = left, max(_FINALISTS, math.ceil(left / 2)), min(longer * 2, 2 * seconds)
         predicted = min(more, math.ceil(count / _PREDICTED))
-        if count >= _FEWEST_TO_PREDICT and predicted > 0:  # beside the best so far
+        if count >= _FEWEST_TO_PREDICT and predicted > 0:  # beside one of the first
             found.insert(1, Stage(PREDICTED, predicted + 1, 3, steps, found[0].seconds, predicted))
     else:
         name = "all" if method is Method.EXHAUSTIVE else "asked for"

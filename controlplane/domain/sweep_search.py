@@ -78,7 +78,7 @@ Advantage = Callable[[Figure, str, str], Interval]
 
 UNKNOWN = Interval(math.nan, 0.0, math.inf)
 _VAGUE = 25.0
-"""An interval whose ends are further apart than that tells not even which is the better."""
+"""An interval around 1 whose ends are further apart tells neither which is the better nor by how much."""
 
 
 def figure_name(objective: Objective) -> str:
@@ -260,7 +260,7 @@ def ratio_words(ratio: Interval) -> str:
     """As `1.24 times as good (1.1 to 1.4)`; where hardly the order of magnitude is known, that nobody can tell."""
     if math.isnan(ratio.value):
         return "cannot be compared"
-    if ratio.low <= 0 or ratio.high > _VAGUE * ratio.low:
+    if ratio.low < 1 < ratio.high and ratio.high > _VAGUE * ratio.low:
         return f"cannot be told apart ({ratio.low:.3g} to {ratio.high:.3g} times as good)"
     return f"{ratio.value:.3g} times as good ({ratio.low:.3g} to {ratio.high:.3g})"
 

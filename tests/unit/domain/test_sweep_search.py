@@ -205,6 +205,8 @@ def test_an_interval_that_tells_nothing_is_not_said_as_a_number_that_does() -> N
     assert words(Interval(5.0, 0.0, math.inf)) == "5 (too few blocks to know how surely)"
     assert ratio_words(Interval(1.5, 1.2, 1.9)) == "1.5 times as good (1.2 to 1.9)"
     assert ratio_words(Interval(1.5, 0.03, 60.0)) == "cannot be told apart (0.03 to 60 times as good)"
+    assert ratio_words(Interval(9.0, 3.0, 90.0)) == "9 times as good (3 to 90)"  # by how much is open, not which
+    assert ratio_words(Interval(1.5, 0.0, math.inf)) == "cannot be told apart (0 to inf times as good)"
     assert ratio_words(UNKNOWN) == "cannot be compared"
 
 
