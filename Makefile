@@ -9,6 +9,7 @@ TIERS := unit store live faults
 SUITES := path load coverage comparison alike sweep
 TIER ?= $(TIERS)
 SUITE ?= $(SUITES)
+SOAK ?= changes sweep alike
 ARGS ?=
 # Test processes, more than cores: tests wait for servers most of the time. tests/conftest.py deals the tests out.
 SPREAD ?= 3
@@ -25,7 +26,8 @@ help:
 	@echo '                          SPREAD=0 for one process, which shows what tests print'
 	@echo 'make check                style, types, import contracts, rules of the house'
 	@echo 'make bench [SUITE=path]   measure ($(SUITES)); writes build/bench/SUITE.json'
-	@echo 'make soak [MINUTES=120]   random changes and crashes for a long time'
+	@echo 'make soak [SOAK=sweep]    hours of it ($(SOAK)): random changes and crashes for MINUTES=120; sweeps beside'
+	@echo '                          an exhaustive one and Model Analyzer; equal and slower candidates told apart'
 	@echo 'make build                sdist and wheel in build/dist'
 	@echo 'make venv | make clean    make the virtual environment | remove it and build/'
 
@@ -62,7 +64,12 @@ bench: venv
 	@for suite in $(SUITE); do $(BIN)/python -m tests.bench.$$suite || exit 1; done
 
 soak: venv
-	$(BIN)/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+	@for soak in $(SOAK); do case $$soak in \
+		changes) $(BIN)/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS) ;; \
+		sweep) $(BIN)/python -m tests.bench.sweep --seeds 10 --reference-seconds 1800 --rivals 2 $(ARGS) ;; \
+		alike) $(BIN)/python -m tests.bench.alike --comparisons 100 $(ARGS) ;; \
+		*) echo "error: no soak $$soak: use changes, sweep or alike" >&2; exit 2 ;; \
+	esac || exit 1; done
 
 build: venv
 	$(BIN)/python -m hatchling build -d build/dist

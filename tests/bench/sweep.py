@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -25,9 +24,10 @@ from controlplane.bench.rounds import embedded_bench
 from controlplane.demo import digits
 from controlplane.domain.access import Principal
 from controlplane.domain.artifacts import Manifest
+from controlplane.domain.canonical import digest
 from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_course import terms_of
-from controlplane.domain.sweep_figures import LATENCY
+from controlplane.domain.sweep_figures import LATENCY, RATE
 from controlplane.domain.sweep_rates import held
 from controlplane.domain.sweep_rounds import BenchModel, BlockOrder, Measurement, Requests, RoundOrder, Stage, Step
 from controlplane.domain.sweep_spec import Method, Search, Shape, SweepSpec
@@ -42,6 +42,7 @@ from controlplane.storage.unit_of_work import Storage
 from controlplane.triton.runtime.find import find
 from controlplane.triton.runtime.install import install as install_runtime
 from controlplane.wiring import SystemClock, build_services, build_worker, open_artifacts
+from tests.bench import model_analyzer
 from tests.bench.report import ROOT, Report
 
 MODEL = "digits"
@@ -88,6 +89,11 @@ class House:
         seen = self.services.sweeps.trials(self.admin, sweep.id)
         return next((one.trial for one in seen if one.trial.name == name), None)
 
+    def slowest(self, sweep: Sweep) -> Trial:
+        """Of those that kept the bound at some rate."""
+        seen = [one for one in self.services.sweeps.trials(self.admin, sweep.id) if RATE in one.figures]
+        return min(seen, key=lambda one: one.figures[RATE].value).trial
+
     def material(self, sweep: Sweep) -> Material:
         with self.storage.read() as unit:
             return material(unit, sweep)
@@ -97,60 +103,100 @@ class House:
 @click.option("--seeds", default=1, show_default=True, help="Default sweeps, each with its own seed.")
 @click.option("--reference-seconds", default=420, show_default=True, help="The time of the exhaustive reference.")
 @click.option("--repeats", default=3, show_default=True, help="How often all are bisected at the end.")
-def main(seeds: int, reference_seconds: int, repeats: int) -> None:
+@click.option("--rivals", default=1, show_default=True, help="How often Model Analyzer searches in each of its modes.")
+def main(seeds: int, reference_seconds: int, repeats: int, rivals: int) -> None:
     begin = time.monotonic()
     report = Report("sweep")
     runtime = Path(os.environ.get("TRITONCTL_TEST_RUNTIME") or ROOT / "build" / "runtime")
     install_runtime(runtime, progress=lambda words, _share: print(words, file=sys.stderr))
     with tempfile.TemporaryDirectory(prefix="tritonctl-bench-") as name, _house(Path(name), runtime) as house:
         house.register()
-        reference = house.sweep(Search(Method.EXHAUSTIVE, seconds=reference_seconds, candidates=10_000))
+        reference = house.sweep(Search(Method.EXHAUSTIVE, seconds=reference_seconds, candidates=1000))
         best = house.chosen(reference)
         if best is None:
             report.unproven("recommended rate", "1/s", f"the reference found nothing: {reference.message}")
         else:
-            chosen = [_default(report, house, seed) for seed in range(1, seeds + 1)]
-            base = next(one.trial for one in house.services.sweeps.trials(house.admin, reference.id) if one.trial.base)
-            found = [one for one in chosen if one is not None]
-            _again(report, house, reference, best=best, chosen=found, base=base, repeats=repeats)
-    _rival(report)
+            _beside_the_best(report, house, reference, best, seeds=seeds, repeats=repeats, rivals=rivals)
     print(f"wrote {report.write()} after {time.monotonic() - begin:.0f} s")
 
 
-def _default(report: Report, house: House, seed: int) -> Trial | None:
-    began = time.monotonic()
-    sweep = house.sweep(Search(seed=seed))
-    report.add(f"default sweep, seed {seed}", "s", [time.monotonic() - began], [_LONGEST], "the most that it may take")
-    trial = house.chosen(sweep)
-    if trial is None:
-        report.unproven(f"recommended rate, seed {seed}", "1/s", sweep.message)
-    return trial
-
-
-def _again(
-    report: Report, house: House, sweep: Sweep, *, best: Trial, chosen: Sequence[Trial], base: Trial, repeats: int
+def _beside_the_best(
+    report: Report, house: House, reference: Sweep, best: Trial, *, seeds: int, repeats: int, rivals: int
 ) -> None:
-    """The recommendations and the base config beside the winner. Equal configs are measured once."""
-    trials = {one.candidate: one for one in (best, base, *chosen)}
-    found = _bisected(house, sweep, list(trials.values()), repeats)
-    theirs = [rates for rates, _ in found[best.candidate]]
-    near = 0
-    for one in chosen:
-        own = [rate for rate, _ in found[one.candidate]]
-        report.add(f"rate of {_said(one)}", "1/s", own, theirs, "the exhaustive winner, by turns")
-        near += float(np.median([mine / rate for mine, rate in zip(own, theirs, strict=True)])) >= _WITHIN
-    report.figure(f"of {len(chosen)} seeds within 5 % of the exhaustive winner", "", near)
-    own = [rate for rate, _ in found[base.candidate]]
-    report.add("rate of the base config", "1/s", own, theirs, "the exhaustive winner, by turns")
-    holds = [good for one in chosen for _, good in found[one.candidate]]
-    if holds:
-        report.figure("share of re-measurements in which p99 held at the rate found", "", sum(holds) / len(holds))
+    """The recommendations, the base config, the slowest that kept the bound and Model Analyzer's beside the reference's winner.
+    Equal configs are measured once."""
+    what = house.material(reference)
+    base = next(one.trial for one in house.services.sweeps.trials(house.admin, reference.id) if one.trial.base)
+    taken, chosen = list[float](), list[BenchModel]()
+    for seed in range(1, seeds + 1):
+        began = time.monotonic()
+        sweep = house.sweep(Search(seed=seed))
+        taken.append(time.monotonic() - began)
+        report.add(f"default sweep, seed {seed}", "s", taken[-1:], [_LONGEST], "the most that it may take")
+        found = house.chosen(sweep)
+        if found is None:
+            report.unproven(f"recommended rate, seed {seed}", "1/s", sweep.message)
+        else:
+            chosen.append(_model(what, found))
+            print(f"  seed {seed} chose {_said(found)}", flush=True)
+    others = _rivals(report, house, base, what, repeats=rivals, ours=taken)
+    winner, plain, slowest = (_model(what, one) for one in (best, base, house.slowest(reference)))
+    measured = _bisected(house, reference, (winner, plain, slowest, *chosen, *others), repeats)
+    theirs = [rate for rate, _ in measured[winner.candidate]]
+
+    def beside(name: str, model: BenchModel) -> float:
+        """The median of its ratios to the winner."""
+        own = [rate for rate, _ in measured[model.candidate]]
+        report.add(name, "1/s", own, theirs, "the exhaustive winner, by turns")
+        return float(np.median([mine / rate for mine, rate in zip(own, theirs, strict=True)]))
+
+    near = sum(beside(f"rate of recommendation {at}", one) >= _WITHIN for at, one in enumerate(chosen, 1))
+    report.figure(f"of {seeds} seeds within 5 % of the exhaustive winner", "", near)
+    beside("rate of the base config", plain)
+    beside("rate of the slowest that kept the bound", slowest)
+    for at, one in enumerate(others, 1):
+        beside(f"rate of Model Analyzer's recommendation {at}", one)
+    for name, models in (("ours", chosen), ("Model Analyzer's", others)):
+        if holds := [good for one in models for _, good in measured[one.candidate]]:
+            report.figure(
+                f"{name}: share of re-measurements in which p99 held at the rate found", "", float(np.mean(holds))
+            )
 
 
-def _bisected(house: House, sweep: Sweep, trials: Sequence[Trial], repeats: int) -> dict[str, list[tuple[float, bool]]]:
+def _rivals(
+    report: Report, house: House, base: Trial, what: Material, *, repeats: int, ours: Sequence[float]
+) -> list[BenchModel]:
+    """What Model Analyzer recommends: each mode so many times. Its time is to ours as the ratio says."""
+    if absent := model_analyzer.missing():
+        why = f"{' and '.join(absent)} not on the path"
+        report.unproven("seconds to Model Analyzer's recommendation beside ours", "s", why)
+        return []
+    runtime = find(house.settings.runtime_dir, house.settings.tritonserver)
+    assert runtime.environment is not None
+    assert base.config is not None
+    found = []
+    for mode, number in ((mode, number) for mode in model_analyzer.MODES for number in range(1, repeats + 1)):
+        home, named = house.settings.home / f"rival-{mode}-{number}", {**base.config, "name": MODEL}
+        one = model_analyzer.recommend(mode, home, runtime.environment, digits.MLP, named, bound_ms=BOUND_MS)
+        name = f"Model Analyzer, {mode}, run {number}"
+        report.add(f"{name}: seconds to its end", "s", [one.seconds], [float(np.median(ours))], "the median of ours")
+        if one.config is None:
+            report.unproven(f"{name}: its rate", "1/s", one.message)
+        else:
+            print(f"  {name} chose {one.message}: {one.config}", flush=True)
+            files = what.manifests[base.version]
+            found.append(BenchModel(digest(one.config), base.version, one.config, files))
+    return found
+
+
+def _bisected(
+    house: House, sweep: Sweep, models: Sequence[BenchModel], repeats: int
+) -> dict[str, list[tuple[float, bool]]]:
     """By candidate and repeat: the highest rate that held, and whether it held once more."""
     what, asked = house.material(sweep), terms_of(sweep, {}, 0).asked
-    found: dict[str, list[tuple[float, bool]]] = {one.candidate: [] for one in trials}
+    each = {one.candidate: one for one in models}
+    requests: dict[int, Requests] = {one.version: what.requests[one.version] for one in models}
+    found: dict[str, list[tuple[float, bool]]] = {name: [] for name in each}
     random, store, number = np.random.default_rng(7), open_artifacts(house.settings), 0
     runtime = find(house.settings.runtime_dir, house.settings.tritonserver)
     with embedded_bench(house.settings.home / "again", runtime) as bench:
@@ -159,11 +205,15 @@ def _bisected(house: House, sweep: Sweep, trials: Sequence[Trial], repeats: int)
             nonlocal number
             number += 1
             names = [list(rates)[one] for one in random.permutation(len(rates))]
-            blocks = [
+            blocks = tuple(
                 BlockOrder(place, 0, name, Step(Shape.RATE, f"{rates[name]:.1f}"), _BLOCK_SECONDS, number)
                 for place, name in enumerate(names)
-            ]
-            order = _order(number, trials, what, tuple(blocks))
+            )
+            order = RoundOrder(
+                *(0, number, Stage.COMPARE, tuple(each.values()), requests, blocks),
+                percent=99.0,
+                bound_ms=float(BOUND_MS),
+            )
             taken = bench.measure(order, store, done=lambda _: None, go_on=lambda: None).measurements
             return {one.order.candidate: one for one in taken}
 
@@ -178,22 +228,13 @@ def _bisected(house: House, sweep: Sweep, trials: Sequence[Trial], repeats: int)
     return found
 
 
-def _order(number: int, trials: Sequence[Trial], what: Material, blocks: tuple[BlockOrder, ...]) -> RoundOrder:
-    models = tuple(
-        BenchModel(one.candidate, one.version, one.config or {}, what.manifests[one.version]) for one in trials
-    )
-    requests: dict[int, Requests] = {one.version: what.requests[one.version] for one in trials}
-    return RoundOrder(0, number, Stage.COMPARE, models, requests, blocks, percent=99.0, bound_ms=float(BOUND_MS))
+def _model(what: Material, trial: Trial) -> BenchModel:
+    assert trial.config is not None
+    return BenchModel(trial.candidate, trial.version, trial.config, what.manifests[trial.version])
 
 
 def _said(trial: Trial) -> str:
     return ", ".join(f"{name} {value}" for name, value in trial.parameters.items()) or "the base config"
-
-
-def _rival(report: Report) -> None:
-    missing = [name for name in ("model-analyzer", "perf_analyzer") if shutil.which(name) is None]
-    why = f"{' and '.join(missing)} not on the path" if missing else "comparing with it is not written yet"
-    report.unproven("seconds to the recommendation beside Model Analyzer's", "s", why)
 
 
 @contextmanager
