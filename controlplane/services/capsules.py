@@ -23,11 +23,13 @@ from controlplane.errors import CapsuleInvalid, Conflict, ControlPlaneError, Not
 from controlplane.services.access import AccessService
 from controlplane.services.capsule_files import read_capsule, write_capsule
 from controlplane.services.ports import ArtifactStore, Clock, ConfigCodec
+from controlplane.services.staging import stage
 from controlplane.services.sweep_drafts import EMBEDDED, check_apart, check_bench, material
 from controlplane.services.sweep_replay import REPLAY, terms_for
 from controlplane.services.sweeps import subjects
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
+_PREFIX = "capsule-"
 SAMPLES = "samples"
 """How the recorded inferences of a user's own samples are marked."""
 
@@ -156,8 +158,8 @@ class CapsuleService:
         return capsule, any(one is not None and one.source == SAMPLES for one in golden)
 
     def _written(self, capsule: Capsule) -> Path:
-        self._staging.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._staging, prefix="capsule-", delete=False) as file:
+        stage(self._staging, _PREFIX)
+        with tempfile.NamedTemporaryFile(dir=self._staging, prefix=_PREFIX, delete=False) as file:
             path = Path(file.name)
             try:
                 write_capsule(capsule, self._artifacts, file)

@@ -1,13 +1,9 @@
 # Use cases of the catalog: registering versions, reading them, objectives, collecting what nothing refers to.
 from __future__ import annotations
 
-import contextlib
-import shutil
 import tempfile
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
 from controlplane.domain.access import Permission, Principal
@@ -20,6 +16,7 @@ from controlplane.domain.objectives import check_objective, check_text
 from controlplane.errors import ArtifactInvalid, InvalidInput, VersionImmutable
 from controlplane.services.access import AccessService
 from controlplane.services.ports import ArtifactStore, Clock, Inspector
+from controlplane.services.staging import GRACE, stage
 from controlplane.storage.catalog import blobs_of
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
@@ -28,7 +25,6 @@ _SAMPLES = "samples.npz"
 _GOLDEN = "golden.npz"
 _PREFIX = "tritonctl-register-"
 _AT_ONCE = 1000
-_GRACE = timedelta(days=1)  # no upload or registration that is still going on is older
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +92,7 @@ class CatalogService:
         if known is not None:
             return known
         if self._staging is not None:
-            self._staging.mkdir(parents=True, exist_ok=True)
-            _remove_remnants(self._staging)
+            stage(self._staging, _PREFIX)
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._staging) as name:
             held = _Held(self._artifacts, Path(name))
             try:
@@ -245,7 +240,7 @@ class CatalogService:
         """Find the blobs that no version, plan or revision needs and that were not written within the last day: uploads
         that came to nothing. With `apply` they are deleted, after the audit log has said which."""
         self._access.require(principal, Permission.CATALOG_PRUNE)
-        older_than = self._clock.now() - _GRACE
+        older_than = self._clock.now() - GRACE
         found = self._artifacts.sweep(self._needed, older_than=older_than, dry_run=True)
         pruning = Pruning(tuple(sorted(found)), sum(found.values()), apply)
         if apply and found:
@@ -285,14 +280,6 @@ class _Held:
         for sha256 in blobs:
             if sha256 in self._files and not self._artifacts.has(sha256):
                 self._artifacts.add_file(self._files[sha256], "restored")
-
-
-def _remove_remnants(staging: Path) -> None:
-    """What a process that was killed while it registered left behind."""
-    for path in staging.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(FileNotFoundError):  # its owner has finished just now
-            if path.stat().st_mtime < time.time() - _GRACE.total_seconds():
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _check(wish: Registration) -> None:

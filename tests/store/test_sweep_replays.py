@@ -1,6 +1,7 @@
 # Capsules from a sweep's rows, and replays of them by the worker, on a bench that simulates. (sweep acceptance 4)
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -275,3 +276,15 @@ def test_neither_a_running_sweep_nor_a_replay_is_exported(there: Capsules) -> No
     there.house.sweeps.cancel(there.house["olga"], again.id)
     with pytest.raises(Conflict, match="is a replay itself"):
         there.service.export(there.house["olga"], again.id)
+
+
+def test_what_a_killed_export_left_is_removed_after_a_day(there: Capsules, tmp_path: Path) -> None:
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    old, new = staging / "capsule-old", staging / "capsule-new"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    with there.exported(first(there)):
+        assert not old.exists()
+    assert list(staging.iterdir()) == [new]
