@@ -1,4 +1,4 @@
-# The rival of suite `sweep` (sweep acceptance 2): NVIDIA's Model Analyzer over one model, on the same tritonserver, and what it recommends.
+# The rival of suite `sweep`: NVIDIA's Model Analyzer over one model, on the same tritonserver, and what it recommends.
 """It has a virtual environment of its own (`triton-model-analyzer` and `perf_analyzer`, both found on PATH), starts the server itself, as is
 its default, and searches its own space with its own defaults; only the bound on p99 is given to it."""
 
