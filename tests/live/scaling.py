@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from onnx import parser
 
 from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.errors import LoadUnknown
 from controlplane.storage.artifacts import ObjectArtifactStore
 from controlplane.triton.control import TritonServer
 from controlplane.triton.repository import LocalRepository
@@ -55,7 +57,16 @@ class Site:
         self.repository.write_config(model, text)
 
     def load(self, model: str, seconds: float = 30) -> None:
-        self.server.load(model, deadline_seconds=seconds)
+        """Triton 2.51 dies of its own lock_exception in one load of thousands on a busy host; it is then started again, as `up` would."""
+        try:
+            self.server.load(model, deadline_seconds=seconds)
+        except LoadUnknown:
+            time.sleep(1)  # what died closed its connection first
+            if self.live.process.poll() is None:
+                raise
+            self.live.process.start()
+            self.live.process.wait_ready(120)
+            self.server.load(model, deadline_seconds=seconds)
 
     def factor(self, model: str, version: int | None = None) -> float:
         """What the model multiplies by, judged by its answer."""

@@ -66,7 +66,7 @@ def test_load_acceptance_2_its_count_is_the_servers(site: Site, processes: int, 
             lambda seen: seen.succeeded >= len(measured.records),
         )
     assert measured.failed == {}
-    assert ended(measured) == len(measured.records) == shares.succeeded > 20
+    assert ended(measured) == len(measured.records) == shares.succeeded > 5
     assert shares.inferences == 2 * shares.succeeded
     assert sum(size * count for size, count in shares.batches.items()) == shares.inferences
 

@@ -59,7 +59,7 @@ def test_each_transport_counts_as_the_server_does_and_says_which_it_was(site: Si
             lambda seen: seen.succeeded >= len(measured.records),
         )
     assert measured.failed == {}
-    assert len(measured.records) == shares.succeeded > 20
+    assert len(measured.records) == shares.succeeded > 5
     assert measured.transport == str(via)
 
 
