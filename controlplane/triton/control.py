@@ -34,7 +34,7 @@ from controlplane.triton.server_log import ServerLog, poll_failure
 
 Response = TypeVar("Response")
 
-_HEALTH_SECONDS = 2.0
+_HEALTH_SECONDS = 5.0
 _CALL_SECONDS = 10.0
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 

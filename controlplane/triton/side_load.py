@@ -16,7 +16,7 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.errors import LoadFailed, LoadUnknown, ServerError, ServerRefused, ServerUnreachable
 
 _CALL_SECONDS = 10.0
-_HEALTH_SECONDS = 2.0
+_HEALTH_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 

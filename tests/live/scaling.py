@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class Site:
             self.server.load(model, deadline_seconds=seconds)
         except LoadUnknown:
             time.sleep(1)  # what died closed its connection first
-            if self.live.process.poll() is None:
+            if self.live.process.poll() != -signal.SIGABRT:
                 raise
             self.live.process.start()
             self.live.process.wait_ready(120)
