@@ -67,6 +67,10 @@ class SweepSettings(_Section):
     memory_bytes: int | None = Field(
         default=None, gt=0, description="what candidates on a bench may take together; default: half of the memory"
     )
+    keep_awake: bool = Field(
+        default=False,
+        description="keep this host's processors from idling while its bench measures, as a virtual machine's cost time to wake",
+    )
     benches: tuple[str, ...] = Field(
         default=(), description="addresses besides this host's own that sweeps may be measured on"
     )

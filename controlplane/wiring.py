@@ -244,7 +244,7 @@ class Benches:
         address = check_bench(sweep.bench, self._settings.sweeps.benches)
         if address == EMBEDDED:
             runtime = find(self._settings.runtime_dir, self._settings.tritonserver)
-            return embedded_bench(self._settings.bench_home, runtime)
+            return embedded_bench(self._settings.bench_home, runtime, keep_awake=self._settings.sweeps.keep_awake)
         if "://" in address:
             return DaskBench(address)
         known = address in self._settings.sweeps.benches  # a key goes nowhere else
@@ -257,8 +257,9 @@ def bench_slot(settings: Settings) -> BenchSlot:
     from controlplane.bench.slot import BenchSlot
 
     runtime = find(settings.runtime_dir, settings.tritonserver)
-    home = settings.bench_home
-    return BenchSlot(lambda: embedded_bench(home, runtime), open_artifacts(settings), home / "spool")
+    home, awake = settings.bench_home, settings.sweeps.keep_awake
+    opener = functools.partial(embedded_bench, home, runtime, keep_awake=awake)
+    return BenchSlot(opener, open_artifacts(settings), home / "spool")
 
 
 def build_worker(settings: Settings, storage: Storage, *, name: str, boundary: Boundary = no_boundary) -> Worker:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from clients.load.processes import Records, SenderPool
 from clients.load.server import facts
 from clients.load.transports import Via
 from controlplane.bench import fingerprint
+from controlplane.bench.awake import kept_awake
 from controlplane.bench.blocks import Aim, Silent, Subject, not_measured, take
 from controlplane.bench.memory import Killed
 from controlplane.bench.requests import traffic
@@ -87,9 +88,11 @@ class LocalBench:
     """Implements the Bench port on a scratch server. Not for use by several threads; the sending processes die with the one
     that measures first."""
 
-    def __init__(self, scratch: Scratch, *, load_seconds: float = 120.0) -> None:
+    def __init__(self, scratch: Scratch, *, load_seconds: float = 120.0, kept_awake: bool = False) -> None:
+        """`kept_awake` is what the fingerprint says of this host's processors."""
         self.scratch = scratch
         self._load_seconds = load_seconds
+        self._kept_awake = kept_awake
         self._pool = SenderPool()
         self._loaded: dict[str, Subject] = {}
         """By candidate."""
@@ -109,7 +112,9 @@ class LocalBench:
     def fingerprint(self) -> Fingerprint:
         """Of this bench; taken once, so that clocks that move give no new one."""
         if self._taken is None:
-            self._taken = fingerprint.take(self.scratch.serving(), local=self.scratch.local)
+            local = self.scratch.local
+            host = replace(fingerprint.read_host(), kept_awake=self._kept_awake) if local else None
+            self._taken = fingerprint.take(self.scratch.serving(), local=local, host=host)
         return self._taken
 
     @property
@@ -292,9 +297,14 @@ class LocalBench:
 
 
 @contextmanager
-def embedded_bench(home: Path, runtime: TritonRuntime) -> Iterator[LocalBench]:
-    """On a server that is launched in `home` and gone at the end. Raises RuntimeUnavailable."""
-    with EmbeddedScratch(home, runtime) as scratch, LocalBench(scratch) as bench:
+def embedded_bench(home: Path, runtime: TritonRuntime, *, keep_awake: bool = False) -> Iterator[LocalBench]:
+    """On a server that is launched in `home` and gone at the end; with `keep_awake` no processor is idle until then. Raises
+    RuntimeUnavailable."""
+    with (
+        kept_awake() if keep_awake else nullcontext(),
+        EmbeddedScratch(home, runtime) as scratch,
+        LocalBench(scratch, kept_awake=keep_awake) as bench,
+    ):
         yield bench
 
 

@@ -40,7 +40,8 @@ class Host:
     """A machine. None is what it does not tell; `gpus` is empty where it tells that there are none.
 
     `threads` are logical processors, `usable_millicpus` those left by affinity and the container's quota, in thousandths.
-    `steal_ppm` is the share of processor time that the hypervisor took away while the trial was measured, in millionths.
+    `steal_ppm` is the share of processor time that the hypervisor took away while the trial was measured, in millionths;
+    `kept_awake`: the processors were never idle meanwhile, which spares a virtual one the way back to its place.
     """
 
     cpu_model: str | None
@@ -52,6 +53,7 @@ class Host:
     gpus: tuple[Gpu, ...] | None
     kernel: str | None
     steal_ppm: int | None = None
+    kept_awake: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Fingerprint:
         host, backends = self.host, self.serving.backends
         gpus = None if host is None or host.gpus is None else [asdict(gpu) for gpu in host.gpus]
         return {
-            "host": None if host is None else {**asdict(host), "gpus": gpus},
+            "host": None if host is None else {**_told(host), "gpus": gpus},
             "serving": {**asdict(self.serving), "backends": None if backends is None else dict(backends)},
             "local": self.local,
             "packages": dict(self.packages),
@@ -143,6 +145,7 @@ def class_of(fingerprint: Fingerprint) -> JsonObject:
         "threads": host.threads,
         "usable_millicpus": host.usable_millicpus,
         "governor": host.governor,
+        "kept_awake": host.kept_awake,
         "memory_gib": None if host.memory_bytes is None else round(host.memory_bytes / _GIB),
         "gpus": gpus,
         "triton_version": serving.triton_version,
@@ -206,6 +209,7 @@ _WORDS = {
     "governor": "frequency governor",
     "memory_bytes": "memory in bytes",
     "gpus": "GPUs",
+    "kept_awake": "processors kept awake",
     "steal_ppm": "stolen processor time in millionths",
     "triton_version": "Triton",
     "build": "build of Triton",
@@ -224,7 +228,7 @@ def _leaves(fingerprint: Fingerprint, *, of_class: bool = False) -> dict[str, Js
     host, serving = whole["host"], whole["serving"]
     assert isinstance(host, Mapping)
     assert isinstance(serving, Mapping)
-    own = {name: value for name, value in {**host, **serving}.items() if name != "backends"}
+    own = {name: value for name, value in {"kept_awake": False, **host, **serving}.items() if name != "backends"}
     return {
         **own,
         **{name: whole[name] for name in ("local", "control_plane", "commit")},
@@ -249,8 +253,16 @@ def _gpu_words(gpu: Json) -> str:
     return f"{gpu['model']} ({', '.join(known)})" if known else str(gpu["model"])
 
 
+def _told(host: Host) -> dict[str, Json]:
+    """Without what was not asked for once, where it does not hold: older fingerprints keep their digests."""
+    told: dict[str, Json] = asdict(host)
+    if not host.kept_awake:
+        del told["kept_awake"]
+    return told
+
+
 def _host(tree: Json) -> Host:
-    found = _object(tree, Host)
+    found = _object({"kept_awake": False, **tree} if isinstance(tree, Mapping) else tree, Host)
     gpus = found["gpus"]
     if gpus is not None and (isinstance(gpus, str) or not isinstance(gpus, Sequence)):
         raise TypeError("gpus is not a list")
@@ -264,6 +276,7 @@ def _host(tree: Json) -> Host:
         None if gpus is None else tuple(map(_gpu, gpus)),
         _text(found["kernel"]),
         _count(found["steal_ppm"]),
+        _flag(found["kept_awake"]),
     )
 
 

@@ -248,7 +248,7 @@ def _stolen(measurements: Sequence[Measurement]) -> str:
     what = "blocks of the highest rate" if own[0].stage is Stage.RATE else "blocks"
     return (
         f"in {len(stolen)} of the {len(own)} {what} the hypervisor took more than {STOLEN:.0%} of the processors away, at the most "
-        f"{max(stolen) / 1e4:.0f} %: on a quiet host more may hold"
+        f"{max(stolen) / 1e4:.0f} %: more may hold on a quiet host, or with sweeps.keep_awake in the settings of the bench"
     )
 
 

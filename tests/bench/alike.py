@@ -39,7 +39,7 @@ def main() -> None:
     install(runtime, progress=lambda words, _share: print(words, flush=True))
     with tempfile.TemporaryDirectory(prefix="tritonctl-bench-") as name:
         shelf = open_shelf(Path(name) / "shelf")
-        with embedded_bench(Path(name) / "bench", find(runtime, None)) as bench:
+        with embedded_bench(Path(name) / "bench", find(runtime, None), keep_awake=True) as bench:
             models = [_sleeping(shelf, "one", 1.0), _sleeping(shelf, "twin", 1.0), _sleeping(shelf, "slow", SLOWER)]
             found = [_outcomes(models, _rows(number, models, shelf, bench)) for number in range(count)]
     different = sum(twin in {"better", "worse"} for twin, _ in found) / count

@@ -149,3 +149,12 @@ def test_differences_say_what_here_and_there_and_what_they_mean() -> None:
         "backend onnxruntime: 1.22.0 here, 1.23.0 there (another class)",
     )
     assert differences(HERE, HERE) == ()
+
+
+def test_processors_that_were_kept_awake_are_another_class_and_older_fingerprints_keep_their_digests() -> None:
+    awake = with_host(kept_awake=True)
+    assert "kept_awake" not in HERE.to_json()["host"]  # type: ignore[operator]
+    assert Fingerprint.from_json(awake.to_json()) == awake
+    assert awake.digest != HERE.digest
+    assert same_class(HERE, awake) is False
+    assert differences(HERE, awake) == ("processors kept awake: no here, yes there (another class)",)
