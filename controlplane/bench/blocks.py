@@ -30,8 +30,9 @@ from controlplane.domain.sweep_rounds import BlockOrder, Measurement, RoundOrder
 from controlplane.domain.sweep_spec import Shape
 from controlplane.errors import InvalidInput
 
-LOWEST, HIGHEST = 0.2, 1.8
-"""Shares of the rate around which is looked, between which a rate rises that nobody gave the ends of."""
+_MOST_IN_FLIGHT = 256
+_HALF = 0.5
+"""Of the bound: what calls wait on average, where a rate is looked for that nobody gave the ends of."""
 _WARM_UP = 0.1
 """Of a block that is long enough; candidates were warmed up when they were loaded."""
 _LATE, _LATE_UNBOUND = 0.001, 0.005
@@ -50,7 +51,7 @@ _SHARED = ("succeeded", "failed", "inferences", "executions", "total_ns", "queue
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A candidate as it is loaded. `around` is the rate around which one is looked for that nobody gave the ends of."""
+    """A candidate as it is loaded. `around` is the rate that it was last seen to answer with many in flight."""
 
     name: str
     version: int
@@ -73,7 +74,7 @@ class Aim:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A block's row, and the rate around which the next one that rises is to look."""
+    """A block's row, and the rate that the next one which looks for one is to go by."""
 
     measurement: Measurement
     around: float
@@ -101,12 +102,13 @@ def not_measured(order: RoundOrder, block: BlockOrder, reason: str, *, fingerpri
 def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Taken:
     """Raises LoadInputError and InvalidInput for a step that cannot be sent, LoadFailed of the load generator when its own process
     died, InferenceError where the server does not tell its statistics, Silent, and what `aim.go_on` raises."""
-    load, rising = _load(block.step, block.seconds, subject.around)
-    if rising is not None and (order.bound_ms is None or order.percent is None):
+    looks = block.step.shape is Shape.FIND_RATE
+    if looks and (order.bound_ms is None or order.percent is None):
         raise InvalidInput(
             "a rate is looked for at which no latency is to hold", hint="give the model an objective such as p99"
         )
-    ceiling = math.inf if rising is not None else aim.ceiling(load.concurrency or math.ceil(_highest(load) / 50))
+    load, rising = _load(block.step, block.seconds, _in_flight(subject.around, order.bound_ms))
+    ceiling = math.inf if looks else aim.ceiling(load.concurrency or math.ceil(_highest(load) / 50))
     started_at, clock = datetime.now(UTC), ProcessorTime.now()
     before = statistics(aim.client, subject.name, version=subject.version)
     measured = measure(
@@ -130,17 +132,19 @@ def take(order: RoundOrder, block: BlockOrder, subject: Subject, aim: Aim) -> Ta
         steal_ppm=stolen_ppm(clock, ProcessorTime.now()),
         fingerprint=aim.fingerprint,
     )
-    if rising is None:
+    if not looks:
         return Taken(replace(row, figures=figures(order, measured)), subject.around)
     assert order.bound_ms is not None
     assert order.percent is not None
-    found, rate, said = _risen(measured, rising, block.seconds, order.bound_ms / 1000, 1 - order.percent / 100)
+    if rising is None:
+        return _within(row, measured, load.concurrency, order.bound_ms)
+    rate, said = _risen(measured, rising, block.seconds, order.bound_ms / 1000, 1 - order.percent / 100)
     row = replace(row, reasons=(*row.reasons, *said))
     if rate is not None:
         row = replace(row, figures={"sustainable_rate": rate})
     elif row.verdict is Verdict.VALID:
         row = replace(row, verdict=Verdict.CLIENT_LIMITED)
-    return Taken(row, subject.around if block.step.text else _next(found, rising, subject.around))
+    return Taken(row, subject.around)
 
 
 def figures(order: RoundOrder, measured: Measured) -> dict[str, float]:
@@ -161,11 +165,32 @@ def figures(order: RoundOrder, measured: Measured) -> dict[str, float]:
     return found
 
 
-def _load(step: Step, seconds: float, around: float) -> tuple[Load, tuple[float, float] | None]:
-    """And between which rates it rises, where a rate is looked for."""
+def _in_flight(around: float, bound_ms: float | None) -> int:
+    """Little's law: with so many, who answers `around` a second has calls wait for half of the bound on average."""
+    return min(max(1, round(_HALF * (bound_ms or 0.0) / 1000 * around)), _MOST_IN_FLIGHT)
+
+
+def _within(row: Measurement, measured: Measured, in_flight: int, bound_ms: float) -> Taken:
+    """What came within the bound, a second. Who needs longer than the bound, or for whom so many are too many, shows less than it
+    answers; the next block goes by what it answered now."""
+    good = succeeded(measured.window)
+    kept = int((good[:, ANSWERED] - good[:, SENT] <= bound_ms * 1e6).sum())
+    if not len(good) or measured.seconds <= 0:
+        return Taken(row, measured.rate.value or 1.0)
+    said = f"{in_flight} in flight: {len(good) / measured.seconds:.4g}/s answered, {kept / len(good):.1%} within {bound_ms:g} ms"
+    rate = max(kept, 1) / measured.seconds
+    return Taken(
+        replace(row, figures={"sustainable_rate": rate}, reasons=(*row.reasons, said)), len(good) / measured.seconds
+    )
+
+
+def _load(step: Step, seconds: float, in_flight: int) -> tuple[Load, tuple[float, float] | None]:
+    """And between which rates it rises, where somebody gave the ends between which one is looked for."""
     process: Process = "even" if step.process == "even" else "poisson"
+    if step.shape is Shape.FIND_RATE and not step.text:
+        return Load(concurrency=in_flight), None
     if step.shape is Shape.FIND_RATE:
-        low, high = bounds(step.text) if step.text else (LOWEST * around, HIGHEST * around)
+        low, high = bounds(step.text)
         curve = Curve.ramp(low, high, seconds)
         return Load(curve=curve, process=process, most=_places(curve, seconds)), (low, high)
     text: Mapping[str, str | None] = {
@@ -342,8 +367,8 @@ def _row(order: RoundOrder, block: BlockOrder, measured: Measured, shares: Share
 
 def _risen(
     measured: Measured, between: tuple[float, float], seconds: float, bound: float, allowed: float
-) -> tuple[Crossing, float | None, tuple[str, ...]]:
-    """The crossing; the rate that it shows, which is an end of the ramp where it lies beyond that, and None where the client was
+) -> tuple[float | None, tuple[str, ...]]:
+    """The rate at the crossing, which is an end of the ramp where it lies beyond that, and None where the client was
     to blame: it was late, and by the latency from when requests were sent the bound broke later; and all that in words."""
     low, high = between
     calls = measured.window[np.argsort(measured.window[:, DUE], kind="stable")]
@@ -358,7 +383,7 @@ def _risen(
     said = f"the rate rose from {low:.4g}/s to {reached:.4g}/s"
     if found.where is Where.ABOVE:
         said += f", and the bound of {1000 * bound:g} ms held to the end: it is at least that; look higher"
-        return found, reached, (said,)
+        return reached, (said,)
     rate = found.rate
     if rate is None:
         rate = low
@@ -368,16 +393,5 @@ def _risen(
     from_sent = crossed(SENT)
     later = math.inf if from_sent.where is Where.ABOVE else from_sent.rate or low
     if late_by <= max(_LATE, bound / 4) or later <= _TO_BLAME * rate:
-        return found, rate, (said,)
-    return found, None, (said, f"the client sent late before that: p99 {1e3 * late_by:.2f} ms")
-
-
-def _next(found: Crossing, between: tuple[float, float], around: float) -> float:
-    """Moved only where the crossing was missed, or near an end: blocks with the same slope are alike."""
-    low, high = between
-    if found.where is Where.BELOW:
-        return around / 3
-    if found.where is Where.ABOVE:
-        return around * 1.5
-    assert found.rate is not None
-    return around if 2 * low <= found.rate <= 0.8 * high else found.rate
+        return rate, (said,)
+    return None, (said, f"the client sent late before that: p99 {1e3 * late_by:.2f} ms")

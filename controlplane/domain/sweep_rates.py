@@ -36,7 +36,7 @@ _GRACE = 0.04
 _LAST_BACK = 2.0
 """Where there is time for one more try alone: a rate that surely holds is worth more than a better one without proof."""
 BEGIN = 0.8
-"""Of what is estimated: while a rate rises the queue has not grown yet, and the steady rate is 10 to 30 % lower."""
+"""Of what is estimated: arrivals that wait for no answer come in crowds, and the steady rate is 10 to 30 % lower."""
 _STRIDES = (1.15, 1.5, 2.0, 3.0)
 _LONG, _FAR = 2, 3.0
 """Which stride follows a latency that is so many times what it may be."""

@@ -95,7 +95,7 @@ class Requests:
 @dataclass(frozen=True, slots=True)
 class Step:
     """One load of a candidate: a single step of sweep_spec.Load. Of `find_rate`, `text` is the LOW:HIGH between which the rate
-    rises during the block until the bound no longer holds; empty, the bench finds where to look while it warms up."""
+    rises during the block until the bound no longer holds; empty, the bench keeps as many in flight as the bound allows."""
 
     shape: Shape
     text: str

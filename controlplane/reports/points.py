@@ -54,14 +54,14 @@ def step_words(step: Step) -> str:
     words = {
         Shape.RATE: f"{_number(step)} requests/s",
         Shape.CONCURRENCY: f"{step.text} at once",
-        Shape.FIND_RATE: "a rising rate",
+        Shape.FIND_RATE: "a rising rate" if step.text else "as many at once as the bound allows",
     }
     return words.get(step.shape, step.label)
 
 
 def step_short(step: Step) -> str:
     """As there is room for beside an axis."""
-    words = {Shape.RATE: f"{_number(step)}/s", Shape.FIND_RATE: "rising rate"}
+    words = {Shape.RATE: f"{_number(step)}/s", Shape.FIND_RATE: "rising rate" if step.text else "within the bound"}
     return words.get(step.shape, step_words(step))
 
 
@@ -160,5 +160,5 @@ def _shown(asked: Asked, one: Measurement) -> Block | None:
 
 
 def _same(step: Step) -> str:
-    """Steps of one name are one load. The ramps of a search for the rate begin and end wherever it looks."""
+    """Steps of one name are one load. A search for the rate looks wherever it looks."""
     return step.shape.value if step.shape is Shape.FIND_RATE else f"{step.label} {step.process}"

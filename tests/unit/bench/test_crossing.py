@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from clients.load.schedule import Curve, arrivals
-from controlplane.bench.blocks import HIGHEST, LOWEST
 from controlplane.bench.crossing import Crossing, Where, crossing
 from tests.unit.bench.queues import Stalls, Times, in_batches, one_by_one
 
 Server = Callable[[Times, int, Stalls], Times]
+LOWEST, HIGHEST = 0.2, 1.8
 SEEDS = 60
 
 

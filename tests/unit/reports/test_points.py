@@ -101,5 +101,5 @@ def test_without_a_bend_among_the_loads_there_is_no_knee(
 def test_loads_are_said_in_words() -> None:
     assert step_words(Step(Shape.RATE, "1536.157")) == "1,536 requests/s"
     assert step_words(Step(Shape.CONCURRENCY, "16")) == "16 at once"
-    assert step_words(Step(Shape.FIND_RATE, "")) == "a rising rate"
+    assert step_words(Step(Shape.FIND_RATE, "")) == "as many at once as the bound allows"
     assert step_words(Step(Shape.BURSTS, "400:2:8")) == "bursts 400:2:8"
