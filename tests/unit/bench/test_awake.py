@@ -54,6 +54,16 @@ def test_each_processor_has_one_that_runs_only_while_nothing_else_wants_to() -> 
     assert spinning(here) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="a kernel that does not group by session")
+@pytest.mark.usefixtures("without_quota")
+def test_none_shares_the_processors_with_a_session_on_equal_terms() -> None:
+    """A server in a session of its own would have half of a processor otherwise, whatever kind the spinner is of."""
+    with kept_awake():
+        groups = [Path(f"/proc/{one.pid}/autogroup").read_text().split() for one in spinning(psutil.Process())]
+    assert [nice for _, _, nice in groups] == ["19"] * len(os.sched_getaffinity(0))
+    assert len({name for name, _, _ in groups}) == len(groups)
+
+
 @pytest.mark.usefixtures("without_quota")
 def test_they_end_with_a_process_that_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as killed:
