@@ -268,7 +268,11 @@ def _beaten(who: str, rates: Mapping[str, Found]) -> str | None:
     if own is None or own.confirmed or own.failure:
         return None
     best = max(rates, key=lambda name: rates[name].good if rates[name].confirmed else 0.0)
-    if not rates[best].confirmed or own.bad > rates[best].good:
+    if not rates[best].confirmed:
+        return None
+    if own.settled and rates[best].settled:
+        return f"by turns, it held {own.settled:.6g}/s as often as not, and {best} {rates[best].settled:.6g}/s"
+    if own.bad > rates[best].good:
         return None
     return f"{own.bad:g}/s did not hold, and {best} holds {rates[best].good:g}/s"
 
@@ -281,13 +285,17 @@ def _rate_words(rate: Found, asked: Asked) -> str:
     if rate.good <= 0:
         return f"no rate held: {rate.bad:g}/s was the lowest that was tried"
     missed = "no rate that was tried did not" if math.isinf(rate.bad) else f"{rate.bad:g}/s did not"
-    said = f"{rate.good:g}/s held, {missed}"
+    said = f"{rate.good:.6g}/s held, {missed}"
+    if rate.settled:
+        said = f"{said}; {rate.settled:.6g}/s held as often as not"
     if not rate.confirmed:
         return f"{said}; it was not measured again"
     shown = "; ".join(
         f"{name} {words(one)}" for name, one in rate.figures(asked.objectives).items() if name.startswith("latency")
     )
-    return f"{said}; measured again in {len(rate.again)} blocks, all held: {shown}"
+    blocks = len(rate.again)
+    held = "all held" if not rate.missed else f"{blocks - rate.missed} held"
+    return f"{said}; measured again in {blocks} blocks, {held}: {shown}"
 
 
 def _highest(terms: Terms, rate: Found | None) -> JsonObject | None:

@@ -1,9 +1,12 @@
-# The highest rate at which the latency holds: finalists side by side, rates doubled and halved, and the chosen ones measured again. Pure.
-"""A block at a constant rate either holds every latency objective or does not. Whether a rate is recommended is decided by fresh
-blocks alone, for the ones that found it were chosen by luck too: all of them have to hold. With five, a rate whose blocks miss as often as they
-hold passes with a chance of 1 in 32; least and most of five cover the median block with 94 %. Processors that the hypervisor takes away
-only make a candidate slower: what holds in spite of that holds, and what misses is measured again before it counts. Where a fresh block was set
-aside for that, the chance is 1 in 9."""
+# The highest rate at which the latency holds: finalists side by side, each on a staircase of rates, and the best measured again. Pure.
+"""A block at a constant rate either holds every latency objective or does not. A finalist's next one is at a rate a step higher where it held,
+and lower where it did not: the up-and-down method (Dixon and Mood 1948, *A method for obtaining and analyzing sensitivity data*, JASA 43). It settles where
+a block holds as often as not, a single stall moves it by one step and no more, and what the host does meanwhile meets all that are
+measured by turns: this decides between them. Whether a rate is recommended is decided by fresh blocks below it
+alone, for the ones that found it were chosen by luck too: five that all hold, or seven of eight. A rate whose blocks miss as often as they
+hold passes with a chance of 1 in 20 (1/32, and 5/32 by 1/8); the least and most of five cover the median block with 94 %, the second and the seventh of
+eight with 93 %. Processors that the hypervisor takes away only make a candidate slower: what holds in spite of that holds, and what misses
+is measured again before it counts, once at each rate."""
 
 from __future__ import annotations
 
@@ -20,38 +23,47 @@ from controlplane.domain.sweep_rounds import Measurement, Stage, Step, Verdict
 from controlplane.domain.sweep_search import figure_name
 from controlplane.domain.sweep_spec import Shape
 
-WITHIN = 0.05
 STOLEN = 0.02
 """Of the processors, while a block was measured: who misses by less was not stopped by the host."""
 _MOST_ASIDE, _MOST_ASIDE_AGAIN = 3, 1
 """So many misses of a candidate are set aside for that while its rate is looked for, and when it is measured again."""
-AGAIN = 5
-"""Fresh blocks of a rate before it is recommended."""
-_FEWEST_AGAIN = 3
-_MOST_TURNS = 12
-_BACK = (1.05, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
-"""Steps down: before a rate is measured again, since what held once need not hold each time, and whenever it does not."""
+AGAIN = (5, 7)
+"""So many fresh blocks of a rate hold before it is recommended, where none missed, and where one did."""
+_FEWEST_AGAIN = (3, 5)
+"""As many where the time is over: the chance is then 1 in 8."""
+_COUNTED = 8
+"""Blocks with a small step, of whose rates the mean is what a staircase settled at."""
+_SMALL_STEP, _LEAST_STEP = 0.1, 0.05
+"""In logs. Steps halve wherever the direction turns."""
+_MOST_TURNS = 24
+_BACK = (1.08, 1.15, 1.25, 1.5, 2.0)
+"""Steps down: before a rate is measured again, since what holds as often as not is no rate to recommend, and whenever it does not hold."""
+_CLEARLY = 1.15
+"""So many times the rate of one that is being measured again, or was, must another's be, for its turn to come."""
 _GRACE = 0.04
 """Of the time that is kept back, for whoever has no answer yet."""
-_LAST_BACK = 2.0
+_LAST_BACK = 1.5
 """Where there is time for one more try alone: a rate that surely holds is worth more than a better one without proof."""
 BEGIN = 0.8
 """Of what is estimated: arrivals that wait for no answer come in crowds, and the steady rate is 10 to 30 % lower."""
 _STRIDES = (1.15, 1.5, 2.0, 3.0)
 _LONG, _FAR = 2, 3.0
 """Which stride follows a latency that is so many times what it may be."""
-_SPARE_TURNS = 2
+_SPARE_TURNS = 5
 """For rates that do not hold when they are measured again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is known of one candidate's highest rate: `good` held, `bad` did not; 0 and infinite where none did. `again` are the
-    fresh blocks at `good` that all held; without them it is not confirmed. `failure`: it could not be measured on."""
+    """What is known of one candidate's highest rate: `good` held, `bad` did not; 0 and infinite where none did. `settled`: at this its
+    blocks held as often as not; 0 where it did not settle. `again` are the fresh blocks at `good`, of which `missed` did not hold; without them
+    it is not confirmed. `failure`: it could not be measured on."""
 
     good: float = 0.0
     bad: float = math.inf
+    settled: float = 0.0
     again: tuple[Measurement, ...] = ()
+    missed: int = 0
     failure: str = ""
 
     @property
@@ -63,12 +75,14 @@ class Found:
         return Interval(self.good, self.good, self.bad)
 
     def figures(self, objectives: Sequence[Objective]) -> dict[str, Interval]:
-        """With what the fresh blocks showed at that rate of the latencies that are named: the median block, the least and the most."""
+        """With what the fresh blocks showed at that rate of the latencies that are named: the median block, the least and the most;
+        where one missed, the next to them."""
         found = {RATE: self.interval, THROUGHPUT: self.interval}
         for name in sorted({figure_name(one) for one in objectives if one.metric == LATENCY}):
             values = sorted(one.figures[name] for one in self.again if name in one.figures)
             if values:
-                found[name] = Interval(values[len(values) // 2], values[0], values[-1])
+                out = min(self.missed, (len(values) - 1) // 2)
+                found[name] = Interval(values[len(values) // 2], values[out], values[-1 - out])
         return found
 
 
@@ -82,39 +96,56 @@ class Sought:
 
 
 @dataclass(slots=True)
-class _Bracket:
+class _Stairs:
+    """`step` is None until the direction turned for the first time; before that strides grow."""
+
     rate: float
     stride: int = 0
+    step: float | None = None
+    way: int = 0
     aside: int = 0
-    state: Found = field(default_factory=Found)
+    held: list[float] = field(default_factory=list)
+    missed: list[float] = field(default_factory=list)
+    counted: list[float] = field(default_factory=list)
+    failure: str = ""
 
     @property
-    def done(self) -> bool:
-        found = self.state
-        return bool(found.failure) or (found.good > 0 and found.bad / found.good - 1 <= WITHIN) or found.bad < 0.01
+    def over(self) -> bool:
+        return bool(self.failure) or self.rate < 0.01
 
     def look(self, one: Measurement, objectives: Sequence[Objective]) -> None:
         if one.verdict is Verdict.NOT_MEASURED:
-            self.state = replace(self.state, failure=one.failure or "; ".join(one.reasons))
-        elif held(one, objectives):
-            self.state = replace(self.state, good=max(self.state.good, self.rate))
-        elif disturbed(one) and self.aside < _MOST_ASIDE:
+            self.failure = one.failure or "; ".join(one.reasons)
+            return
+        holds = held(one, objectives)
+        if not holds and disturbed(one) and self.aside < _MOST_ASIDE:
             self.aside += 1  # the same rate once more
             return
-        else:
-            self.state = replace(self.state, bad=min(self.state.bad, self.rate))
-            if not self.state.good and _far(one, objectives):
-                self.stride = max(self.stride, _LONG)
-        self._step()
+        (self.held if holds else self.missed).append(self.rate)
+        if self.step is not None and self.step <= _SMALL_STEP:
+            self.counted.append(self.rate)
+        if not holds and not self.held and _far(one, objectives):
+            self.stride = max(self.stride, _LONG)
+        self._go(1 if holds else -1)
 
-    def _step(self) -> None:
-        good, bad = self.state.good, self.state.bad
-        if good > 0 and bad < math.inf:
-            self.rate = math.sqrt(good * bad)
-            return
-        factor = _STRIDES[min(self.stride, len(_STRIDES) - 1)]
-        self.stride += 1
-        self.rate = good * factor if good > 0 else bad / factor
+    def _go(self, way: int) -> None:
+        if self.way == -way:
+            last = math.log(_STRIDES[min(self.stride, len(_STRIDES)) - 1]) if self.step is None else self.step
+            self.step = max(last / 2, _LEAST_STEP)
+        self.way = way
+        if self.step is None:
+            self.rate *= _STRIDES[min(self.stride, len(_STRIDES) - 1)] ** way
+            self.stride += 1
+        else:
+            self.rate *= math.exp(way * self.step)
+
+    @property
+    def found(self) -> Found:
+        settled = math.exp(sum(map(math.log, self.counted)) / len(self.counted)) if self.counted else 0.0
+        good = (settled or max(self.held)) if self.held else 0.0
+        return Found(
+            good, min((one for one in self.missed if one > good), default=math.inf), settled, (), 0, self.failure
+        )
 
 
 def _far(one: Measurement, objectives: Sequence[Objective]) -> bool:
@@ -146,15 +177,15 @@ def held(one: Measurement, objectives: Sequence[Objective]) -> bool:
 def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
     """`starts` are the rates at which each of the finalists begins, as they are estimated."""
     terms = rounds.terms
-    brackets = {name: _Bracket(max(start * BEGIN, 0.1)) for name, start in starts.items()}
+    stairs = {name: _Stairs(max(start * BEGIN, 0.1)) for name, start in starts.items()}
     for turn in range(_MOST_TURNS):
-        names = [name for name, one in brackets.items() if not one.done]
-        if not names:
+        names = [name for name, one in stairs.items() if not one.over]
+        if all(len(stairs[name].counted) >= _COUNTED for name in names):
             break
-        rates = {name: _written(brackets[name].rate) for name in names}
+        rates = {name: _written(stairs[name].rate) for name in names}
         budget = rounds.budget()
         each = [terms.seconds_at(float(rate)) + budget.overhead for rate in rates.values()]
-        again = (AGAIN + _SPARE_TURNS) * max(each) if any(one.state.good > 0 for one in brackets.values()) else 0.0
+        again = (AGAIN[-1] + _SPARE_TURNS) * max(each) if any(one.held for one in stairs.values()) else 0.0
         if budget.left < sum(each) + again:
             if not turn and budget.left < each[0]:
                 said = f"a block at {next(iter(rates.values()))}/s takes {each[0]:.0f} s"
@@ -163,87 +194,100 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
             if turn:
                 break
             rates = {names[0]: rates[names[0]]}  # the one that is ahead, alone
-        rows, missing = _measured(rounds, rates, tuple(brackets))
+        rows, missing = _measured(rounds, rates, tuple(stairs))
         if missing is not None:
-            return Sought({name: one.state for name, one in brackets.items()}, missing)
+            return Sought({name: one.found for name, one in stairs.items()}, missing)
         for one in rows:
             if one.reasons == (OVERTIME,):
                 continue
-            bracket = brackets[one.order.candidate]
-            bracket.rate = float(one.order.step.text)
-            bracket.look(one, terms.asked.objectives)
-    return _again(rounds, {name: one.state for name, one in brackets.items()})
+            own = stairs[one.order.candidate]
+            own.rate = float(one.order.step.text)
+            own.look(one, terms.asked.objectives)
+    return _again(rounds, {name: one.found for name, one in stairs.items()})
+
+
+@dataclass(slots=True)
+class _Fresh:
+    """Of one rate; `aside` more were disturbed."""
+
+    blocks: list[Measurement] = field(default_factory=list)
+    missed: int = 0
+    aside: int = 0
+
+    @property
+    def held(self) -> int:
+        return len(self.blocks) - self.missed
+
+    def confirm(self, known: Found, rate: str) -> Found:
+        return replace(known, good=float(rate), again=tuple(self.blocks), missed=self.missed)
 
 
 def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
-    """Fresh blocks, turn by turn, for those that may have the highest rate, a little below what held once; who does not hold goes
-    back and begins again. Where the time does not suffice for all, it is the best one's."""
+    """Fresh blocks of the one that may have the highest rate, below where it settled; who does not hold goes back and begins again,
+    and then another may be ahead."""
     terms = rounds.terms
-    fresh: dict[str, list[Measurement]] = {name: [] for name in found}
+    fresh = {name: _Fresh() for name in found}
     goals = {name: one.good / _BACK[0] for name, one in found.items()}
-    steps, aside = dict.fromkeys(found, 1), dict.fromkeys(found, 0)
-    while names := _contenders(found, goals):
-        budget = rounds.budget()
-        rates = {name: _written(goals[name]) for name in names}
-        lasts = {name: terms.seconds_at(float(rates[name])) + budget.overhead for name in names}
-        if budget.left < sum(lasts.values()):
-            rates = {names[0]: rates[names[0]]}
+    steps = dict.fromkeys(found, 1)
+    name: str | None = None
+    while (name := _ahead(found, goals, name)) is not None:
+        budget, rate, known = rounds.budget(), _written(goals[name]), found[name]
+        lasts = terms.seconds_at(float(rate)) + budget.overhead
         # what is left for the end is better spent on an answer
         grace = 0.0 if any(one.confirmed for one in found.values()) else _GRACE * terms.seconds
-        if budget.left + grace < sum(lasts[name] for name in rates):
+        if budget.left + grace < lasts:
             return Sought(_accepted(found, goals, fresh), notes=_untold(found, goals, fresh))
-        rows, missing = _measured(rounds, rates, tuple(found))
+        rows, missing = _measured(rounds, {name: rate}, tuple(found))
         if missing is not None:
             return Sought(found, missing)
-        turns = budget.left / lasts[names[0]] - 1
+        turns = budget.left / lasts - 1
         for one in rows:
-            name = one.order.candidate
-            known = found[name]
             if one.reasons == (OVERTIME,):
                 continue
             if one.verdict is Verdict.NOT_MEASURED:
                 found[name] = replace(known, failure=one.failure or "; ".join(one.reasons))
-            elif held(one, terms.asked.objectives):
-                fresh[name].append(one)
-                if len(fresh[name]) >= AGAIN:
-                    found[name] = replace(known, good=float(rates[name]), again=tuple(fresh[name]))
-            elif disturbed(one) and aside[name] < _MOST_ASIDE_AGAIN:
-                aside[name] += 1
+                continue
+            holds, own = held(one, terms.asked.objectives), fresh[name]
+            if not holds and disturbed(one) and own.aside < _MOST_ASIDE_AGAIN:
+                own.aside += 1
+                continue
+            own.blocks.append(one)
+            own.missed += not holds
+            if own.missed < len(AGAIN):
+                if own.held >= AGAIN[own.missed]:
+                    found[name] = own.confirm(known, rate)
             else:
-                fresh[name].clear()
-                back = max(_BACK[min(steps[name], len(_BACK) - 1)], _LAST_BACK if turns < 2 * _FEWEST_AGAIN else 1.0)
+                fresh[name] = _Fresh()
+                back = max(_BACK[min(steps[name], len(_BACK) - 1)], _LAST_BACK if turns < 2 * _FEWEST_AGAIN[0] else 1.0)
                 steps[name] += 1
                 goals[name] = goals[name] / back
-                found[name] = replace(known, good=goals[name], bad=min(known.bad, float(rates[name])))
+                found[name] = replace(known, good=goals[name], bad=min(known.bad, float(rate)))
     return Sought(found)
 
 
-def _contenders(found: Mapping[str, Found], goals: Mapping[str, float]) -> list[str]:
-    """The best first. Who did not hold what another held when it was measured again, or may still hold, needs no more."""
+def _ahead(found: Mapping[str, Found], goals: Mapping[str, float], now: str | None) -> str | None:
+    """Whoever has its turn `now` as long as no other is clearly better; None where nobody is left that may be clearly better than
+    what is confirmed."""
     best = max((one.good for one in found.values() if one.confirmed), default=0.0)
-    open_ = [name for name, one in found.items() if goals[name] > 0.01 and not one.confirmed and not one.failure]
-    ahead = max([best, *(goals[name] for name in open_)])
-    return sorted(
-        (name for name in open_ if found[name].bad > ahead and goals[name] > best / (1 + WITHIN)),
-        key=lambda name: -goals[name],
-    )
+    open_ = [name for name, one in found.items() if not one.confirmed and not one.failure]
+    able = [name for name in open_ if goals[name] > max(0.01, _CLEARLY * best)]
+    ahead = max(able, key=lambda name: goals[name], default=None)
+    if ahead is not None and now in able and goals[ahead] <= _CLEARLY * goals[now]:
+        return now
+    return ahead
 
 
-def _accepted(
-    found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, Sequence[Measurement]]
-) -> dict[str, Found]:
+def _accepted(found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, _Fresh]) -> dict[str, Found]:
     """With fewer fresh blocks where the time was over, if there are enough to say anything."""
     return {
-        name: replace(one, good=float(_written(goals[name])), again=tuple(fresh[name]))
-        if not one.confirmed and not one.failure and len(fresh[name]) >= _FEWEST_AGAIN
+        name: fresh[name].confirm(one, _written(goals[name]))
+        if not (one.confirmed or one.failure) and fresh[name].held >= _FEWEST_AGAIN[fresh[name].missed]
         else one
         for name, one in found.items()
     }
 
 
-def _untold(
-    found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, Sequence[Measurement]]
-) -> tuple[str, ...]:
+def _untold(found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, _Fresh]) -> tuple[str, ...]:
     if any(one.confirmed for one in _accepted(found, goals, fresh).values()):
         return ()
     return ("the time did not suffice to measure the highest rate again, so it is not confirmed: more search.seconds",)

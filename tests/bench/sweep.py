@@ -1,7 +1,7 @@
 # Sweep acceptance 1 and 2: suite `sweep`, how long a default sweep takes, and what its recommendation is worth beside an exhaustive one.
 """`python -m tests.bench.sweep --seeds 10 --reference-seconds 1800` is what the acceptance asks for, and takes over an hour; without
-options it is one seed beside a shorter reference. Every recommendation, and the base config, is measured again beside the reference's winner: each is
-bisected to the highest rate at which p99 holds, all by turns, again and again, and ratios are taken within a repeat."""
+options it is one seed beside a shorter reference. Each recommended rate is measured again as soon as it is found. At the end every recommendation,
+the base config and what Model Analyzer recommends are measured beside the reference's winner, by staircases: rates and ratios of each repeat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +20,18 @@ from pathlib import Path
 import click
 import numpy as np
 
+from controlplane.bench.awake import kept_awake
 from controlplane.bench.rounds import embedded_bench
 from controlplane.demo import digits
 from controlplane.domain.access import Principal
 from controlplane.domain.artifacts import Manifest
 from controlplane.domain.canonical import digest
 from controlplane.domain.catalog import Objective
+from controlplane.domain.sweep_answer import interval_of
 from controlplane.domain.sweep_course import terms_of
 from controlplane.domain.sweep_figures import LATENCY, RATE
-from controlplane.domain.sweep_rates import disturbed, held
-from controlplane.domain.sweep_rounds import BenchModel, BlockOrder, Measurement, Requests, RoundOrder, Stage, Step
-from controlplane.domain.sweep_spec import Method, Search, Shape, SweepSpec
+from controlplane.domain.sweep_rounds import BenchModel, Requests
+from controlplane.domain.sweep_spec import Method, Search, SweepSpec
 from controlplane.domain.sweeps import ACTIVE, Sweep, SweepState, Trial
 from controlplane.services.catalog import Registration
 from controlplane.services.rooms import Services
@@ -44,15 +45,16 @@ from controlplane.triton.runtime.install import install as install_runtime
 from controlplane.wiring import SystemClock, build_services, build_worker, open_artifacts
 from tests.bench import model_analyzer
 from tests.bench.report import ROOT, Report
+from tests.bench.staircase import Interleaved, stairs
 
 MODEL = "digits"
 BOUND_MS = 50
 _LONGEST = 180.0
 """Acceptance 1: a default sweep ends in so many seconds."""
-_BLOCK_SECONDS = 2.0
-_LOWEST, _HIGHEST = 100.0, 12800.0
-_HALVINGS = 9
-_TRIES = 4
+_AGAIN = 9
+"""Blocks at a rate that was recommended."""
+_TURNS = 8
+"""Of each repeat."""
 _WITHIN = 0.95
 
 
@@ -103,7 +105,9 @@ class House:
 @click.command()
 @click.option("--seeds", default=1, show_default=True, help="Default sweeps, each with its own seed.")
 @click.option("--reference-seconds", default=420, show_default=True, help="The time of the exhaustive reference.")
-@click.option("--repeats", default=3, show_default=True, help="How often all are bisected at the end.")
+@click.option(
+    "--repeats", default=4, show_default=True, help=f"How often all are measured at the end, {_TURNS} turns each."
+)
 @click.option("--rivals", default=1, show_default=True, help="How often Model Analyzer searches in each of its modes.")
 def main(seeds: int, reference_seconds: int, repeats: int, rivals: int) -> None:
     begin = time.monotonic()
@@ -117,6 +121,7 @@ def main(seeds: int, reference_seconds: int, repeats: int, rivals: int) -> None:
         if best is None:
             report.unproven("recommended rate", "1/s", f"the reference found nothing: {reference.message}")
         else:
+            print(f"  the reference chose {_said(best)}: {reference.message}", flush=True)
             _beside_the_best(report, house, reference, best, seeds=seeds, repeats=repeats, rivals=rivals)
     print(f"wrote {report.write()} after {time.monotonic() - begin:.0f} s")
 
@@ -124,52 +129,51 @@ def main(seeds: int, reference_seconds: int, repeats: int, rivals: int) -> None:
 def _beside_the_best(
     report: Report, house: House, reference: Sweep, best: Trial, *, seeds: int, repeats: int, rivals: int
 ) -> None:
-    """The recommendations, the base config, the slowest that kept the bound and Model Analyzer's beside the reference's winner.
-    Equal configs are measured once."""
+    """The recommendations, the base config, the slowest that kept the bound and Model Analyzer's beside the reference's winner."""
     what = house.material(reference)
     base = next(one.trial for one in house.services.sweeps.trials(house.admin, reference.id) if one.trial.base)
-    taken, chosen = list[float](), list[BenchModel]()
+    winner, plain, slowest = (_model(what, one) for one in (best, base, house.slowest(reference)))
+    ours, taken = _ours(report, house, what, seeds)
+    report.write()  # hours may lie behind, and ahead
+    theirs = _rivals(report, house, base, what, repeats=rivals, ours=taken)
+    others = [("the base config", plain), ("the slowest that kept the bound", slowest)]
+    each = [("the exhaustive winner", winner), *ours, *others, *theirs]
+    with _interleaved(house, reference, [model for _, model in each]) as where:
+        rates = stairs(where, _rate(reference), repeats=repeats, turns=_TURNS)
+    near = 0
+    for name, model in each[1:]:
+        own, beside = rates[model.candidate], rates[winner.candidate]
+        report.add(f"rate of {name}", "1/s", own, beside, "the exhaustive winner, by turns")
+        near += (name, model) in ours and _mean(own) / _mean(beside) >= _WITHIN
+    report.figure(f"of {seeds} seeds within 5 % of the exhaustive winner", "", near)
+    if ours:
+        mean = [_mean([rates[model.candidate][at] for _, model in ours]) for at in range(repeats)]
+        for name, model in theirs:
+            report.add(f"rate of {name}", "1/s", rates[model.candidate], mean, "the mean of our recommendations")
+
+
+def _ours(report: Report, house: House, what: Material, seeds: int) -> tuple[list[tuple[str, BenchModel]], list[float]]:
+    """What default sweeps recommend, and how long each took."""
+    found, taken, kept = [], list[float](), list[bool]()
     for seed in range(1, seeds + 1):
         began = time.monotonic()
         sweep = house.sweep(Search(seed=seed))
         taken.append(time.monotonic() - began)
         report.add(f"default sweep, seed {seed}", "s", taken[-1:], [_LONGEST], "the most that it may take")
-        found = house.chosen(sweep)
-        if found is None:
+        chosen = house.chosen(sweep)
+        if chosen is None:
             report.unproven(f"recommended rate, seed {seed}", "1/s", sweep.message)
-        else:
-            chosen.append(_model(what, found))
-            print(f"  seed {seed} chose {_said(found)}", flush=True)
-    winner, plain, slowest = (_model(what, one) for one in (best, base, house.slowest(reference)))
-    ours = [(f"recommendation {at}", one) for at, one in enumerate(chosen, 1)]
-    others = [("the base config", plain), ("the slowest that kept the bound", slowest)]
-    ratios = _again(report, house, reference, winner, [*ours, *others], repeats=repeats)
-    near = sum(one >= _WITHIN for one in ratios[: len(ours)])
-    report.figure(f"of {seeds} seeds within 5 % of the exhaustive winner", "", near)
-    report.write()  # hours may lie behind
-    if found_too := _rivals(report, house, base, what, repeats=rivals, ours=taken):
-        _again(report, house, reference, winner, found_too, repeats=repeats)
-
-
-def _again(
-    report: Report,
-    house: House,
-    sweep: Sweep,
-    winner: BenchModel,
-    models: Sequence[tuple[str, BenchModel]],
-    *,
-    repeats: int,
-) -> list[float]:
-    """All beside the winner; equal configs are measured once. The median of each one's ratios to it."""
-    measured = _bisected(house, sweep, (winner, *(one for _, one in models)), repeats)
-    theirs, ratios = [rate for rate, _ in measured[winner.candidate]], []
-    for name, model in models:
-        own = [rate for rate, _ in measured[model.candidate]]
-        report.add(f"rate of {name}", "1/s", own, theirs, "the exhaustive winner, by turns")
-        ratios.append(float(np.median([mine / rate for mine, rate in zip(own, theirs, strict=True)])))
-    kept = [again for _, model in models for _, again in measured[model.candidate]]
-    report.figure("of these, re-measurements in which p99 held at the rate found", "share", float(np.mean(kept)))
-    return ratios
+            continue
+        print(f"  seed {seed} chose {_said(chosen)}: {sweep.message}", flush=True)
+        model = _model(what, chosen)
+        found.append((f"recommendation {seed}", model))
+        with _interleaved(house, sweep, [model]) as where:
+            blocks = [where.turn({model.candidate: _rate(sweep)})[model.candidate] for _ in range(_AGAIN)]
+        kept.append(sum(map(where.holds, blocks)) > _AGAIN / 2)
+        p99 = sorted(one.figures.get(f"{LATENCY} p99", math.inf) for one in blocks)
+        report.add(f"p99 at its rate again, seed {seed}", "ms", p99, [float(BOUND_MS)] * _AGAIN, "the bound")
+    report.figure(f"of {seeds} seeds whose rate held p99 again in most of {_AGAIN} blocks", "", sum(kept))
+    return found, taken
 
 
 def _rivals(
@@ -186,7 +190,8 @@ def _rivals(
     found = []
     for mode, number in ((mode, number) for mode in model_analyzer.MODES for number in range(1, repeats + 1)):
         home, named = house.settings.home / f"rival-{mode}-{number}", {**base.config, "name": MODEL}
-        one = model_analyzer.recommend(mode, home, runtime.environment, digits.MLP, named, bound_ms=BOUND_MS)
+        with kept_awake():
+            one = model_analyzer.recommend(mode, home, runtime.environment, digits.MLP, named, bound_ms=BOUND_MS)
         name = f"Model Analyzer, {mode}, run {number}"
         report.add(f"{name}: seconds to its end", "s", [one.seconds], [float(np.median(ours))], "the median of ours")
         if one.config is None:
@@ -195,57 +200,37 @@ def _rivals(
             print(f"  {name} chose {one.message}: {one.config}", flush=True)
             files = what.manifests[base.version]
             found.append((name, BenchModel(digest(one.config), base.version, one.config, files)))
+        report.write()
     return found
 
 
-def _bisected(
-    house: House, sweep: Sweep, models: Sequence[BenchModel], repeats: int
-) -> dict[str, list[tuple[float, bool]]]:
-    """By candidate and repeat: the highest rate that held, and whether it held once more."""
-    what, asked = house.material(sweep), terms_of(sweep, {}, 0).asked
+@contextmanager
+def _interleaved(house: House, sweep: Sweep, models: Sequence[BenchModel]) -> Iterator[Interleaved]:
+    """On a server of their own; equal configs are one."""
+    what = house.material(sweep)
     each = {one.candidate: one for one in models}
     requests: dict[int, Requests] = {one.version: what.requests[one.version] for one in models}
-    found: dict[str, list[tuple[float, bool]]] = {name: [] for name in each}
-    random, store, number = np.random.default_rng(7), open_artifacts(house.settings), 0
     runtime = find(house.settings.runtime_dir, house.settings.tritonserver)
-    with embedded_bench(house.settings.home / "again", runtime, keep_awake=True) as bench:
+    with (
+        tempfile.TemporaryDirectory(dir=house.settings.home) as home,
+        embedded_bench(Path(home), runtime, keep_awake=True) as bench,
+    ):
+        store, objectives = open_artifacts(house.settings), terms_of(sweep, {}, 0).asked.objectives
+        yield Interleaved(
+            *(bench, store, tuple(each.values()), requests, objectives), percent=99.0, bound_ms=float(BOUND_MS)
+        )
 
-        def held_each(rates: dict[str, float]) -> dict[str, bool]:
-            """A miss while the hypervisor took processors away says nothing: it is measured again."""
-            kept, left = dict[str, bool](), rates
-            for _ in range(_TRIES):
-                taken = block_each(left)
-                kept |= {name: held(one, asked.objectives) for name, one in taken.items()}
-                left = {name: rates[name] for name, one in taken.items() if not kept[name] and disturbed(one)}
-                if not left:
-                    break
-            return kept
 
-        def block_each(rates: dict[str, float]) -> dict[str, Measurement]:
-            nonlocal number
-            number += 1
-            names = [list(rates)[one] for one in random.permutation(len(rates))]
-            blocks = tuple(
-                BlockOrder(place, 0, name, Step(Shape.RATE, f"{rates[name]:.1f}"), _BLOCK_SECONDS, number)
-                for place, name in enumerate(names)
-            )
-            order = RoundOrder(
-                *(0, number, Stage.COMPARE, tuple(each.values()), requests, blocks),
-                percent=99.0,
-                bound_ms=float(BOUND_MS),
-            )
-            taken = bench.measure(order, store, done=lambda _: None, go_on=lambda: None).measurements
-            return {one.order.candidate: one for one in taken}
+def _rate(sweep: Sweep) -> float:
+    """That it recommends."""
+    assert sweep.answer is not None
+    highest = sweep.answer["highest_rate"]
+    assert isinstance(highest, Mapping)
+    return interval_of(highest["rate"]).value
 
-        for _ in range(repeats):
-            low, high = dict.fromkeys(found, _LOWEST), dict.fromkeys(found, _HIGHEST)
-            for _ in range(_HALVINGS):
-                rates = {name: math.sqrt(low[name] * high[name]) for name in found}
-                for name, kept in held_each(rates).items():
-                    (low if kept else high)[name] = rates[name]
-            for name, kept in held_each(low).items():
-                found[name].append((low[name], kept))
-    return found
+
+def _mean(rates: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(rates))))
 
 
 def _model(what: Material, trial: Trial) -> BenchModel:

@@ -1,7 +1,8 @@
-# The search for the highest rate: it is bracketed, measured again, and gone back from where it does not hold.
+# The search for the highest rate: staircases settle by turns, the best is measured again, and gone back from where it does not hold.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,35 @@ def test_the_highest_rate_is_found_from_wherever_the_search_begins(start: float)
     assert 0.8 * 300 <= one.good <= 300 < one.bad
     assert len(one.again) == 5
     assert {float(row.order.step.text) for row in one.again} == {one.good}
-    assert len(rows) <= 12 + 5
+    assert one.settled == pytest.approx(300, rel=0.05)
+    assert len(rows) <= 20 + 5
+
+
+def test_a_stalled_block_moves_a_staircase_by_a_step_and_no_more() -> None:
+    """Every fifth block stalls, whatever its rate."""
+    seen: list[int] = []
+
+    def stalls(order: BlockOrder) -> float:
+        seen.append(1)
+        return 8.0 if float(order.step.text) <= 300 and len(seen) % 5 else 50.0
+
+    at, _ = found(stalls, {"a": 300})
+    assert at.found["a"].settled == pytest.approx(300, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_by_turns_the_better_of_two_is_told_though_blocks_are_noisy(seed: int) -> None:
+    """What the host does meets both: its speed drifts by a quarter, and each block's by a tenth."""
+    noise = random.Random(seed)
+    turns: dict[int, float] = {}
+
+    def noisy(order: BlockOrder) -> float:
+        drift = turns.setdefault(order.seed, 1 + 0.25 * math.sin(len(turns) / 5))
+        most = {"a": 360, "b": 300}[order.candidate] * drift * math.exp(noise.gauss(0, 0.1))
+        return 8.0 if float(order.step.text) <= most else 50.0
+
+    at, _ = found(noisy, {"a": 250, "b": 400}, seconds=90)
+    assert at.found["a"].settled > at.found["b"].settled
 
 
 def test_who_did_not_hold_what_another_holds_is_not_measured_again() -> None:
