@@ -29,7 +29,7 @@ _KEPT, _DEVIATIONS = 1.1, 3.0
 MOST_RESERVED = 0.4
 """Of the time, for finalists, and for their highest rate."""
 _RATES = 14
-"""Measurements until the highest rate at which objectives hold is known within 5 %, by doubling and halving, and confirmed."""
+"""Blocks of each finalist until its rate has settled, and those in which the better one's is measured again."""
 
 
 @dataclass(frozen=True, slots=True)

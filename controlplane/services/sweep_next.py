@@ -92,15 +92,18 @@ class Next:
         }
 
     def _leader(self) -> str:
-        """The best so far, and its first figure."""
-        left = self.raced.standing.left
+        """The best so far, and its first figure: while rates are looked for, the one that is ahead in these."""
+        left, rates = self.raced.standing.left, {} if self.sought is None else self.sought.found
         if not self.raced.looks or not left:
             return ""
-        trial = next(one for one in self.trials if one.candidate == left[0])
+        ahead = max(rates, key=lambda name: (rates[name].confirmed, rates[name].good), default=left[0])
+        trial = next(one for one in self.trials if one.candidate == ahead)
         said = ", ".join(f"{name} {value}" for name, value in trial.parameters.items()) or "the base config"
-        seen = next((one for one in self.raced.standing.finalists if one.name == left[0]), None)
+        seen = next((one for one in self.raced.standing.finalists if one.name == ahead), None)
         figure = self.terms.asked.figures[0].name
         shown = f": {figure} {words(seen.figures[figure])}" if seen is not None and figure in seen.figures else ""
+        if ahead in rates and rates[ahead].good > 0:
+            shown = f": about {rates[ahead].good:.3g} requests a second"
         return f"trial {trial.name} ({said}){shown}"
 
 
