@@ -42,9 +42,10 @@ class Terms:
     memory_bytes: int
     began_at: datetime | None = None
 
-    def seconds_at(self, rate: float) -> float:
-        """How long a block at a constant rate has to be, so that it shows every percentile that an objective names."""
-        return self.stages.seconds_at(rate, self.asked.answers)
+    def seconds_at(self, rate: float, share: float = 1.0) -> float:
+        """How long a block at a constant rate has to be, so that it shows every percentile that an objective names; no less than this
+        `share` of what is planned."""
+        return self.stages.seconds_at(rate, self.asked.answers, share)
 
     @property
     def rules(self) -> Rules:

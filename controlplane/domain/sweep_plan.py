@@ -28,7 +28,7 @@ _FEWEST_TURNS = 3
 _KEPT, _DEVIATIONS = 1.1, 3.0
 MOST_RESERVED = 0.4
 """Of the time, for finalists, and for their highest rate."""
-_RATES = 14
+_RATES = 18
 """Blocks of each finalist until its rate has settled, and those in which the better one's is measured again."""
 
 

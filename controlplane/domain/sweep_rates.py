@@ -31,25 +31,28 @@ AGAIN = (5, 7)
 """So many fresh blocks of a rate hold before it is recommended, where none missed, and where one did."""
 _FEWEST_AGAIN = (3, 5)
 """As many where the time is over: the chance is then 1 in 8."""
-_COUNTED = 8
+_COUNTED = 16
 """Blocks with a small step, of whose rates the mean is what a staircase settled at."""
 _SMALL_STEP, _LEAST_STEP = 0.1, 0.05
 """In logs. Steps halve wherever the direction turns."""
-_MOST_TURNS = 24
+_MOST_TURNS = 40
 _BACK = (1.08, 1.15, 1.25, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what holds as often as not is no rate to recommend, and whenever it does not hold."""
-_CLEARLY = 1.15
-"""So many times the rate of one that is being measured again, or was, must another's be, for its turn to come."""
+_CLEARLY = 1.5
+"""So many times the rate of one that is being measured again, or was, must another's be, for its turn to come: those blocks are not by turns,
+and a host that slows down meanwhile is no reason to change one's mind."""
 _GRACE = 0.04
 """Of the time that is kept back, for whoever has no answer yet."""
 _LAST_BACK = 1.5
 """Where there is time for one more try alone: a rate that surely holds is worth more than a better one without proof."""
 BEGIN = 0.8
 """Of what is estimated: arrivals that wait for no answer come in crowds, and the steady rate is 10 to 30 % lower."""
+_SHORT = 0.5
+"""Of a block that measures a rate again: twice as many turns tell more of two finalists than blocks twice as long."""
 _STRIDES = (1.15, 1.5, 2.0, 3.0)
-_LONG, _FAR = 2, 3.0
+_LONG, _FAR = 1, 3.0
 """Which stride follows a latency that is so many times what it may be."""
-_SPARE_TURNS = 5
+_SPARE_TURNS = 8
 """For rates that do not hold when they are measured again."""
 
 
@@ -184,8 +187,9 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
             break
         rates = {name: _written(stairs[name].rate) for name in names}
         budget = rounds.budget()
-        each = [terms.seconds_at(float(rate)) + budget.overhead for rate in rates.values()]
-        again = (AGAIN[-1] + _SPARE_TURNS) * max(each) if any(one.held for one in stairs.values()) else 0.0
+        each = [terms.seconds_at(float(rate), _SHORT) + budget.overhead for rate in rates.values()]
+        lasts = max(terms.seconds_at(float(rate)) for rate in rates.values()) + budget.overhead
+        again = (AGAIN[-1] + _SPARE_TURNS) * lasts if any(one.held for one in stairs.values()) else 0.0
         if budget.left < sum(each) + again:
             if not turn and budget.left < each[0]:
                 said = f"a block at {next(iter(rates.values()))}/s takes {each[0]:.0f} s"
@@ -194,7 +198,7 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
             if turn:
                 break
             rates = {names[0]: rates[names[0]]}  # the one that is ahead, alone
-        rows, missing = _measured(rounds, rates, tuple(stairs))
+        rows, missing = _measured(rounds, rates, tuple(stairs), _SHORT)
         if missing is not None:
             return Sought({name: one.found for name, one in stairs.items()}, missing)
         for one in rows:
@@ -294,7 +298,7 @@ def _untold(found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mappi
 
 
 def _measured(
-    rounds: Rounds, rates: Mapping[str, str], loaded: Sequence[str]
+    rounds: Rounds, rates: Mapping[str, str], loaded: Sequence[str], share: float = 1.0
 ) -> tuple[list[Measurement], Ahead | None]:
     """One turn, in an order that is drawn."""
     terms, number = rounds.terms, rounds.number + 1
@@ -302,7 +306,7 @@ def _measured(
 
     def steps(name: str) -> list[tuple[Step, float]]:
         rate = rates[name]
-        return [(Step(Shape.RATE, rate, terms.asked.steps[0].process), terms.seconds_at(float(rate)))]
+        return [(Step(Shape.RATE, rate, terms.asked.steps[0].process), terms.seconds_at(float(rate), share))]
 
     return rounds.measured(Stage.RATE, [drawn], steps, loaded)
 

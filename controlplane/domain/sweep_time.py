@@ -27,10 +27,11 @@ class Stages:
     rate: Planned | None
     predicted: Planned | None = None
 
-    def seconds_at(self, rate: float, answers: int) -> float:
-        """How long a block at a constant rate has to be, so that it brings so many answers."""
+    def seconds_at(self, rate: float, answers: int, share: float = 1.0) -> float:
+        """How long a block at a constant rate has to be, so that it brings so many answers, and no less than this `share` of what is
+        planned."""
         assert self.rate is not None
-        return round(min(max(self.rate.seconds, _SHORTEST, planned_answers(answers) / rate), _LONGEST), 3)
+        return round(min(max(share * self.rate.seconds, _SHORTEST, planned_answers(answers) / rate), _LONGEST), 3)
 
     @property
     def all(self) -> tuple[Planned, ...]:

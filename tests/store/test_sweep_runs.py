@@ -335,7 +335,7 @@ def test_two_trials_are_compared_by_the_turns_that_both_were_in(house: SweepHous
 
 def test_optuna_asks_for_candidates_until_enough_are_measured(house: SweepHouse, runner: Run) -> None:
     space: JsonObject = {"instances": [1, 2, 4], "max_batch_size": [1, 2, 4, 8], "queue_delay_us": [0, 100, 500]}
-    spec: JsonObject = {"space": space, "search": {"method": "optuna", "candidates": 14, "seconds": 600}}
+    spec: JsonObject = {"space": space, "search": {"method": "optuna", "candidates": 14, "seconds": 700}}
     sweep, bench = house.start(**spec), SimulatedBench()
     assert [one.base for one in trials(house, sweep) if not one.refused] == [True]
     runner(bench).once()
