@@ -14,7 +14,7 @@ import numpy as np
 
 from controlplane.bench.rounds import LocalBench, embedded_bench
 from controlplane.domain.canonical import JsonObject
-from controlplane.domain.sweep_compare import compared
+from controlplane.domain.sweep_compare import Compared, compared
 from controlplane.domain.sweep_figures import THROUGHPUT, asked
 from controlplane.domain.sweep_rounds import BenchModel, BlockOrder, Measurement, Requests, Step
 from controlplane.domain.sweep_spec import Shape
@@ -42,11 +42,15 @@ def main() -> None:
         with embedded_bench(Path(name) / "bench", find(runtime, None), keep_awake=True) as bench:
             models = [_sleeping(shelf, "one", 1.0), _sleeping(shelf, "twin", 1.0), _sleeping(shelf, "slow", SLOWER)]
             found = [_outcomes(models, _rows(number, models, shelf, bench)) for number in range(count)]
-    different = sum(twin in {"better", "worse"} for twin, _ in found) / count
-    worse = sum(slow == "worse" for _, slow in found) / count
+    different = sum(twin.outcome in {"better", "worse"} for twin, _ in found) / count
+    worse = sum(slow.outcome == "worse" for _, slow in found) / count
     what = f"{count} comparisons of {TURNS} turns of {SECONDS:g} s"
     report.add(f"a twin called different, {what}", "share", [different], [MOST_DIFFERENT], "the most that is asked for")
     report.add(f"10 % slower called worse, {what}", "share", [worse], [FEWEST_WORSE], "the least that is asked for")
+    # a difference that lasts, of two processes that do the same, is none of chance
+    for name, ratios in (("a twin", [twin for twin, _ in found]), ("10 % slower", [slow for _, slow in found])):
+        values = [one.ratio.value for one in ratios]
+        report.add(f"throughput of {name}, to the first", "", values, [1.0] * count, "the first")
     print(f"wrote {report.write()} after {time.monotonic() - begin:.0f} s")
 
 
@@ -62,13 +66,12 @@ def _rows(number: int, models: Sequence[BenchModel], shelf: Shelf, bench: LocalB
     return list(measured(bench, shelf, order(models, Requests(shelf.golden(ROWS)), blocks))[0].measurements)
 
 
-def _outcomes(models: Sequence[BenchModel], rows: Sequence[Measurement]) -> tuple[str, str]:
+def _outcomes(models: Sequence[BenchModel], rows: Sequence[Measurement]) -> tuple[Compared, Compared]:
     """Of the throughput: what the twin and the slow one are beside the first."""
     terms = asked(LOAD, [], 0.0, SECONDS)
     first, *others = (model.candidate for model in models)
     twin, slow = (
-        next(one.outcome for one in compared(terms, rows, first, other, 0.0) if one.name == THROUGHPUT)
-        for other in others
+        next(one for one in compared(terms, rows, first, other, 0.0) if one.name == THROUGHPUT) for other in others
     )
     return twin, slow
 
