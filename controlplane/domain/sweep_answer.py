@@ -287,8 +287,11 @@ def _rate_words(rate: Found, asked: Asked) -> str:
     missed = "no rate that was tried did not" if math.isinf(rate.bad) else f"{rate.bad:g}/s did not"
     often = f"{rate.settled:.6g}/s held as often as not" if rate.settled else ""
     if not rate.confirmed:
-        said = f"{often}, no lower rate is confirmed" if often else f"{rate.good:.6g}/s held, {missed}"
-        return f"{said}; it was not measured again" if not often else said
+        return (
+            f"{often}, no lower rate is confirmed"
+            if often
+            else f"{rate.good:.6g}/s held, {missed}; it was not measured again"
+        )
     said = "; ".join(filter(None, (f"{rate.good:g}/s held, {missed}", often)))
     shown = "; ".join(
         f"{name} {words(one)}" for name, one in rate.figures(asked.objectives).items() if name.startswith("latency")
