@@ -298,7 +298,8 @@ def _rate_words(rate: Found, asked: Asked) -> str:
     )
     blocks = len(rate.again)
     held = "all held" if not rate.missed else f"{blocks - rate.missed} held"
-    return f"{said}; measured again in {blocks} blocks, {held}: {shown}"
+    above = f" ({rate.above} of them at higher rates)" if rate.above else ""
+    return f"{said}; measured again in {blocks} blocks{above}, {held}: {shown}"
 
 
 def _highest(terms: Terms, rate: Found | None) -> JsonObject | None:

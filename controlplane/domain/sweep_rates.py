@@ -30,7 +30,7 @@ _MOST_ASIDE, _MOST_ASIDE_AGAIN = 3, 1
 AGAIN = (5, 7)
 """So many fresh blocks of a rate hold before it is recommended, where none missed, and where one did."""
 _FEWEST_AGAIN = (3, 5)
-"""As many where the time is over: the chance is then 1 in 8."""
+"""As many where the time is over, those that held at higher rates counted: the chance is then 1 in 8, and more the oftener it went back."""
 _COUNTED = 16
 """Blocks with a small step, of whose rates the mean is what a staircase settled at."""
 _SMALL_STEP, _LEAST_STEP = 0.1, 0.05
@@ -39,8 +39,10 @@ _MOST_TURNS = 40
 _BACK = (1.08, 1.15, 1.25, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what holds as often as not is no rate to recommend, and whenever it does not hold."""
 _CLEARLY = 1.5
-"""So many times the rate of one that is being measured again, or was, must another's be, for its turn to come: those blocks are not by turns,
-and a host that slows down meanwhile is no reason to change one's mind."""
+"""So many times the rate of one that is being measured again, or was, must another's be, for its turn to come: those blocks are not by
+turns. Of two that settled it does not come at all: what the first does not hold any more is taken to be the host's doing, and lowers both."""
+_SLOWER = 1.3
+"""So many times what is confirmed a block held as often as not before: a reader should know."""
 _GRACE = 0.04
 """Of the time that is kept back, for whoever has no answer yet."""
 _LAST_BACK = 1.5
@@ -59,14 +61,15 @@ _SPARE_TURNS = 8
 @dataclass(frozen=True, slots=True)
 class Found:
     """What is known of one candidate's highest rate: `good` held, `bad` did not; 0 and infinite where none did. `settled`: at this its
-    blocks held as often as not; 0 where it did not settle. `again` are the fresh blocks at `good`, of which `missed` did not hold; without them
-    it is not confirmed. `failure`: it could not be measured on."""
+    blocks held as often as not; 0 where it did not settle. `again` are the fresh blocks at `good`, of which `missed` did not hold, and `above`
+    were at higher rates; without them it is not confirmed. `failure`: it could not be measured on."""
 
     good: float = 0.0
     bad: float = math.inf
     settled: float = 0.0
     again: tuple[Measurement, ...] = ()
     missed: int = 0
+    above: int = 0
     failure: str = ""
 
     @property
@@ -147,7 +150,7 @@ class _Stairs:
         settled = math.exp(sum(map(math.log, self.counted)) / len(self.counted)) if self.counted else 0.0
         good = (settled or max(self.held)) if self.held else 0.0
         return Found(
-            good, min((one for one in self.missed if one > good), default=math.inf), settled, (), 0, self.failure
+            good, min((one for one in self.missed if one > good), default=math.inf), settled, failure=self.failure
         )
 
 
@@ -212,8 +215,9 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
 
 @dataclass(slots=True)
 class _Fresh:
-    """Of one rate; `aside` more were disturbed."""
+    """Of one rate; `aside` more were disturbed. `above` held at the higher rates that were gone back from."""
 
+    above: tuple[Measurement, ...] = ()
     blocks: list[Measurement] = field(default_factory=list)
     missed: int = 0
     aside: int = 0
@@ -222,8 +226,21 @@ class _Fresh:
     def held(self) -> int:
         return len(self.blocks) - self.missed
 
-    def confirm(self, known: Found, rate: str) -> Found:
-        return replace(known, good=float(rate), again=tuple(self.blocks), missed=self.missed)
+    @property
+    def suffices(self) -> bool:
+        """Where the time is over."""
+        return self.held > 0 and self.missed < len(_FEWEST_AGAIN) and self.all_held >= _FEWEST_AGAIN[self.missed]
+
+    @property
+    def all_held(self) -> int:
+        return self.held + len(self.above)
+
+    def lower(self, objectives: Sequence[Objective]) -> _Fresh:
+        return _Fresh((*self.above, *(one for one in self.blocks if held(one, objectives))))
+
+    def confirm(self, known: Found, rate: str, above: tuple[Measurement, ...] = ()) -> Found:
+        again = (*self.blocks, *above)
+        return replace(known, good=float(rate), again=again, missed=self.missed, above=len(above))
 
 
 def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
@@ -240,7 +257,8 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
         # what is left for the end is better spent on an answer
         grace = 0.0 if any(one.confirmed for one in found.values()) else _GRACE * terms.seconds
         if budget.left + grace < lasts:
-            return Sought(_accepted(found, goals, fresh), notes=_untold(found, goals, fresh))
+            found = _accepted(found, goals, fresh)
+            return Sought(found, notes=_slowed(found) or _untold(found))
         rows, missing = _measured(rounds, {name: rate}, tuple(found))
         if missing is not None:
             return Sought(found, missing)
@@ -261,12 +279,21 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
                 if own.held >= AGAIN[own.missed]:
                     found[name] = own.confirm(known, rate)
             else:
-                fresh[name] = _Fresh()
+                fresh[name] = own.lower(terms.asked.objectives)
                 back = max(_BACK[min(steps[name], len(_BACK) - 1)], _LAST_BACK if turns < 2 * _FEWEST_AGAIN[0] else 1.0)
                 steps[name] += 1
-                goals[name] = goals[name] / back
+                for other in _alike(found, name):
+                    goals[other] /= back
                 found[name] = replace(known, good=goals[name], bad=min(known.bad, float(rate)))
-    return Sought(found)
+    return Sought(found, notes=_slowed(found))
+
+
+def _alike(found: Mapping[str, Found], name: str) -> list[str]:
+    """Whose goals go back together with this one's: of those that settled by turns it is known how far they are apart."""
+    settled = (
+        [other for other, one in found.items() if one.settled and not one.confirmed] if found[name].settled else []
+    )
+    return [name, *(other for other in settled if other != name)]
 
 
 def _ahead(found: Mapping[str, Found], goals: Mapping[str, float], now: str | None) -> str | None:
@@ -284,15 +311,25 @@ def _ahead(found: Mapping[str, Found], goals: Mapping[str, float], now: str | No
 def _accepted(found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, _Fresh]) -> dict[str, Found]:
     """With fewer fresh blocks where the time was over, if there are enough to say anything."""
     return {
-        name: fresh[name].confirm(one, _written(goals[name]))
-        if not (one.confirmed or one.failure) and fresh[name].held >= _FEWEST_AGAIN[fresh[name].missed]
+        name: fresh[name].confirm(one, _written(goals[name]), fresh[name].above)
+        if not (one.confirmed or one.failure) and fresh[name].suffices
         else one
         for name, one in found.items()
     }
 
 
-def _untold(found: Mapping[str, Found], goals: Mapping[str, float], fresh: Mapping[str, _Fresh]) -> tuple[str, ...]:
-    if any(one.confirmed for one in _accepted(found, goals, fresh).values()):
+def _slowed(found: Mapping[str, Found]) -> tuple[str, ...]:
+    """Of what is confirmed."""
+    slower = [one for one in found.values() if one.confirmed and one.settled > _SLOWER * one.good]
+    return tuple(
+        f"{one.settled:.4g}/s held as often as not while candidates were compared, but only {one.good:.4g}/s when measured again: the "
+        "machine became slower meanwhile, or answers stall now and then"
+        for one in slower
+    )
+
+
+def _untold(found: Mapping[str, Found]) -> tuple[str, ...]:
+    if any(one.confirmed for one in found.values()):
         return ()
     return ("the time did not suffice to measure the highest rate again, so it is not confirmed: more search.seconds",)
 

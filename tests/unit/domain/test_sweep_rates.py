@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 
 import pytest
 
@@ -125,6 +126,40 @@ def test_a_rate_that_only_held_once_is_gone_back_from() -> None:
     at, _ = found(now_and_then, {"a": 300})
     assert at.found["a"].confirmed
     assert at.found["a"].good <= 200 < at.found["a"].bad
+
+
+def test_a_machine_that_becomes_slower_is_no_reason_to_try_another_that_settled_lower() -> None:
+    """Both were compared by turns: what the better one does not hold any more, the other does not either."""
+
+    def slower(order: BlockOrder) -> float:
+        now = 0.5 if order.seconds == 1.0 else 1.0  # blocks that measure again are the longer ones
+        return 8.0 if float(order.step.text) <= now * {"a": 14000, "b": 13000}[order.candidate] else 50.0
+
+    at, rows = found(slower, {"a": 16000, "b": 15000}, seconds=120)
+    first = next(number for number, row in enumerate(rows) if row.order.seconds == 1.0)
+    assert {row.order.candidate for row in rows[:first]} == {"a", "b"}
+    assert {row.order.candidate for row in rows[first:]} == {"a"}
+    assert at.found["a"].confirmed
+    assert at.found["a"].good <= 0.5 * 14000
+    assert "held as often as not while candidates were compared" in at.notes[0]
+
+
+def test_at_the_end_of_the_time_what_held_at_higher_rates_counts() -> None:
+    """Rather than nothing, though four blocks held at a rate of which two did not, and one at a lower one."""
+    ends = cycle([True, False])
+
+    def wavers(order: BlockOrder) -> float:
+        return 8.0 if float(order.step.text) <= 8000 or (float(order.step.text) <= 14000 and next(ends)) else 50.0
+
+    counts = {}
+    for seconds in range(30, 60):
+        at, _ = found(wavers, {"a": 16000}, seconds=seconds)
+        if (one := at.found["a"]).above:
+            counts[seconds] = one
+            assert one.confirmed
+            assert one.good < min(float(row.order.step.text) for row in one.again[-one.above :])
+            assert len(one.again) - one.missed >= (3, 5)[one.missed]
+    assert counts
 
 
 def test_a_miss_while_the_host_took_processors_away_does_not_count() -> None:
