@@ -16,28 +16,37 @@ from controlplane.domain.sweep_rounds import Stage
 from controlplane.domain.sweeps import Trial
 
 
-def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], reference: str | None, *, exhausted: bool) -> Raced:
-    """`trials` in the order in which they were asked for, the base configs first; `exhausted`: nobody knows any more."""
+def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool) -> Raced:
+    """`trials` in the order in which they were asked for, the base configs first; `exhausted`: nobody knows any more.
+
+    The reference of a round is the first candidate that failed in none before it. Who fails later is no reason to lay out rounds that
+    are over in another way: their rows are found by place."""
     terms = rounds.terms
     tried = [one for one in trials if not one.refused]
     names = [one.candidate for one in tried]
     looks: list[Look] = []
+    references: list[str | None] = []
+    able: list[str] = []
     planned = terms.stages.race[0]
     steps = [(step, planned.seconds) for step in terms.asked.steps]
-    for batch in _batches(tried, reference):
-        turns = [_drawn(terms.seed, rounds.number + 1, turn, batch) for turn in range(planned.turns)]
+    for batch in _batches(tried):
+        reference = able[0] if able else None
+        beside = batch if reference is None else [*batch, reference]
+        turns = [_drawn(terms.seed, rounds.number + 1, turn, beside) for turn in range(planned.turns)]
         rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps)
         if missing is not None:
             standing = race(terms.rules, names, [])
             return Raced(standing, (), rounds.budget(), missing, seen=_seen(looks))
         looks.append(look_of(terms.asked, rows))
+        references.append(reference)
+        able = [name for name in (*able, *batch) if name not in looks[-1].failed]
     budget = rounds.budget()
     each = (ASKED_AT_ONCE + 1) * planned.turns * planned.steps * (planned.seconds + budget.overhead)
     time = budget.left - budget.of(terms.stages.confirm) - budget.of(terms.stages.rate)
     if not exhausted and len(tried) < terms.candidates and (not looks or time > each):
         asks = min(ASKED_AT_ONCE, terms.candidates - len(tried))
         return Raced(race(terms.rules, names, []), (), budget, asks=asks, seen=_seen(looks))
-    found = raced(rounds, names, [together(looks, reference)])
+    found = raced(rounds, names, [together(looks, references)])
     short = f"{len(tried)} of {terms.candidates} candidates were asked for: the time did not suffice for more"
     notes = (short,) if not exhausted and len(tried) < terms.candidates else ()
     return replace(found, seen=_seen(looks), notes=(*notes, *found.notes))
@@ -78,15 +87,14 @@ def predicted_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: b
     rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps, fit)
     if missing is not None:
         return Raced(standing, (first,), budget, missing, seen=_seen([first]), reserve=reserve)
-    return raced(rounds, [*names, *later], [together([first, look_of(terms.asked, rows)], reference)])
+    return raced(rounds, [*names, *later], [together([first, look_of(terms.asked, rows)], [None, reference])])
 
 
-def _batches(tried: Sequence[Trial], reference: str | None) -> list[list[str]]:
+def _batches(tried: Sequence[Trial]) -> list[list[str]]:
     base = [one.candidate for one in tried if one.base]
     others = [one.candidate for one in tried if not one.base]
     found = [base] if base else []
-    found += [others[at : at + ASKED_AT_ONCE] for at in range(0, len(others), ASKED_AT_ONCE)]
-    return [batch if reference is None or reference in batch else [*batch, reference] for batch in found]
+    return found + [others[at : at + ASKED_AT_ONCE] for at in range(0, len(others), ASKED_AT_ONCE)]
 
 
 def _drawn(seed: int, number: int, turn: int, names: Sequence[str]) -> list[str]:
@@ -101,18 +109,19 @@ def _seen(looks: Sequence[Look]) -> Mapping[tuple[int, int], Mapping[str, Block]
     return found
 
 
-def together(looks: Sequence[Look], reference: str | None) -> Look:
-    """All rounds as one look. The first stays as it is; blocks of the others are as if the reference had done in their turn what it did
-    in that turn of the first, so that ratios within a round, and to the reference, stay those that were measured."""
-    first, *others = looks
-    found = {(block.candidate, block.turn): block for block in first.blocks}
-    failed = dict(first.failed)
-    there = {block.turn: block for block in first.blocks if block.candidate == reference}
-    for look in others:
-        failed |= {name: why for name, why in look.failed.items() if name != reference or not there}
+def together(looks: Sequence[Look], references: Sequence[str | None]) -> Look:
+    """All rounds as one look. What has no reference, as the first, stays as it is; blocks of the others are as if their round's reference
+    had done in their turn what it did in that turn of the round that it was first in, so that ratios within a round, and to the
+    reference, stay those that were measured."""
+    found = dict[tuple[str, int], Block]()
+    failed = dict[str, str]()
+    for look, reference in zip(looks, references, strict=True):
+        known = any(name == reference for name, _ in found)
+        failed |= {name: why for name, why in look.failed.items() if name != reference or not known}
         here = {block.turn: block for block in look.blocks if block.candidate == reference}
         for block in look.blocks:
-            beside, usual = here.get(block.turn), there.get(block.turn)
+            beside = here.get(block.turn)
+            usual = None if reference is None else found.get((reference, block.turn))
             figures = {
                 name: value * usual.figures[name] / beside.figures[name]
                 if beside is not None

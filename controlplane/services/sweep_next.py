@@ -17,7 +17,7 @@ from controlplane.domain.sweep_spec import Method, spec_from_json
 from controlplane.domain.sweeps import Sweep, Taken, Trial
 from controlplane.services.ports import ConfigCodec
 from controlplane.services.sweep_drafts import Material
-from controlplane.services.sweep_optuna import Asked, next_candidates, reference
+from controlplane.services.sweep_optuna import Asked, next_candidates
 from controlplane.services.sweep_predicted import predicted_candidates
 
 _LEAST = 0.6
@@ -120,7 +120,7 @@ def where(
     terms = terms_of(sweep, material.subject.sizes, material.memory_bytes)
     rounds = Rounds(terms, taken, trials, known)
     if terms.method is Method.OPTUNA:
-        found = asked_and_raced(rounds, trials, reference(trials), exhausted=exhausted)
+        found = asked_and_raced(rounds, trials, exhausted=exhausted)
     elif terms.method is Method.RACING:
         found = predicted_and_raced(rounds, trials, exhausted=exhausted)
     else:

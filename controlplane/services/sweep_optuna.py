@@ -59,12 +59,6 @@ class Seen:
     constraints: tuple[float, ...]
 
 
-def reference(trials: Sequence[Trial]) -> str | None:
-    """The candidate that is to be measured beside the new ones in every round; None before the first."""
-    able = [one for one in trials if not one.refused and not one.failure]
-    return next((one.candidate for one in (*(one for one in able if one.base), *able)), None)
-
-
 def next_candidates(
     space: Space,
     subject: Subject,
@@ -116,8 +110,10 @@ def seen(
 ) -> Mapping[str, Seen]:
     """By candidate, what can be told of those that were measured, and of those that cannot be. A figure, or a hard objective, that
     no block shows says nothing of any; one that only some show is the worst for the others."""
-    beside = reference(trials)
     measured = [one.candidate for one in trials if any(one.candidate in turn for turn in blocks.values())]
+    beside = max(
+        measured, key=lambda name: sum(name in turn for turn in blocks.values()), default=None
+    )  # the reference
     columns = [
         {name: value if figure.more_is_better else -value for name, value in _logs(measured, blocks, figure, beside)}
         for figure in figures

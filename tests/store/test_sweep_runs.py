@@ -350,3 +350,28 @@ def test_optuna_asks_for_candidates_until_enough_are_measured(house: SweepHouse,
     assert found.answer is not None
     chosen = next(one for one in tried if one.name == found.answer["chosen"])
     assert capacity(chosen.config or {}) >= 0.95 * max(capacity(one.config or {}) for one in tried)
+
+
+@pytest.mark.parametrize("dies_after", [0, 25, 40])
+def test_optuna_goes_on_without_the_base_config_and_measures_no_round_again(
+    house: SweepHouse, runner: Run, dies_after: int
+) -> None:
+    """All with one instance are gone from that block on, the reference of all rounds before among them."""
+    space: JsonObject = {"instances": [1, 2, 4], "max_batch_size": [1, 2, 4, 8], "queue_delay_us": [0, 100, 500]}
+    spec: JsonObject = {"space": space, "search": {"method": "optuna", "candidates": 14, "seconds": 700}}
+    sweep, bench = house.start(**spec), SimulatedBench(broken={} if dies_after else {1: "it died"})
+
+    def die(_: Measurement) -> None:
+        if bench.measured >= dies_after:
+            bench.broken = {1: "it died"}
+
+    bench.between = die
+    runner(bench).once()
+
+    assert house.get(sweep).state is SweepState.FINISHED
+    assert [order.number for order in bench.orders] == list(range(1, len(bench.orders) + 1))
+    batches = [order for order in bench.orders if order.stage is Stage.RACE]
+    base = trials(house, sweep)[0]
+    assert base.failure == "it died"
+    assert len(batches) > 3
+    assert base.candidate not in {model.candidate for model in batches[-1].models}
