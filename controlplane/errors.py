@@ -42,6 +42,7 @@ ControlPlaneError
 ├── RuntimeUnavailable
 ├── DatabaseNotReady
 ├── OperationTimedOut
+│   └── DatabaseBusy
 └── DemoFailed
 """
 
@@ -293,6 +294,12 @@ class OperationTimedOut(ControlPlaneError):
     code = "operation.timed_out"
     status = 504
     exit_code = 10
+
+
+class DatabaseBusy(OperationTimedOut):
+    """Another process held the database for longer than one is waited for; nothing was written."""
+
+    code = "database.busy"
 
 
 class DemoFailed(ControlPlaneError):

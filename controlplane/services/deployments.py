@@ -99,7 +99,7 @@ class DeploymentDriver:
                 if not situation.touched and self._left(lease, situation):
                     return
                 proofs = self._bring(lease, situation)
-            except (LeaseLost, DatabaseFailed):
+            except (LeaseLost, *DatabaseFailed):
                 raise
             except ControlPlaneError as error:
                 if not self._failed(lease, situation, error):

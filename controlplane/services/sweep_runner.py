@@ -90,12 +90,12 @@ class SweepRunner:
                 _log.info("sweep left as it is", extra={"sweep": lease.sweep, "reason": error.message})
                 with suppress(LeaseLost):
                     self._left(lease)
+            except DatabaseFailed:
+                raise
             except ControlPlaneError as error:
                 _log.warning("sweep failed", extra={"sweep": lease.sweep, "code": error.code, "reason": error.message})
                 hint = f"; {error.hint}" if error.hint else ""
                 self._fail(lease, f"{error.message}{hint}", error.code)
-            except DatabaseFailed:
-                raise
             except Exception as error:
                 _log.exception("sweep failed", extra={"sweep": lease.sweep})
                 self._fail(lease, f"unexpected: {error!r}; the worker's log has the traceback", ControlPlaneError.code)

@@ -55,13 +55,11 @@ class Watcher:
             desired = self._engine.desired(lease.environment, lease.model, content)
             for spec in servers:
                 drift += self._look(work, self._connect(spec), desired, versions)
-        except LeaseLost:
+        except (LeaseLost, *DatabaseFailed):
             raise
         except ControlPlaneError as error:
             _log.warning("a deployment cannot be observed", extra={"code": error.code, "reason": error.message})
             drift = unobserved(deployment, error.code)
-        except DatabaseFailed:
-            raise
         except Exception as error:
             _log.exception("a deployment cannot be observed")
             drift = unobserved(deployment, type(error).__name__)
@@ -127,7 +125,7 @@ class Watcher:
                 self._engine.effect(work, target, Step(Effect.LOAD, why), desired, stale=before, fact=shown)
                 if not unserved:
                     break
-        except LeaseLost:
+        except (LeaseLost, *DatabaseFailed):
             raise
         except ControlPlaneError as error:
             return [f"not served, and healing failed: {error.message}"]
@@ -147,7 +145,7 @@ class Watcher:
                 else:
                     self._engine.effect(work, target, step, desired)
                     return
-            except LeaseLost:
+            except (LeaseLost, *DatabaseFailed):
                 raise
             except (ControlPlaneError, OSError) as error:
                 reason = str(error)

@@ -17,10 +17,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
-from controlplane.errors import OperationTimedOut, SettingsInvalid
+from controlplane.errors import DatabaseBusy, SettingsInvalid
 
 BUSY_TIMEOUT_SECONDS = 30
-DatabaseFailed = SQLAlchemyError
+DatabaseFailed = (SQLAlchemyError, DatabaseBusy)
 """For those who must tell a database that failed from everything else, and may not know SQL."""
 STOPPED_SECONDS = 30
 """A process that says nothing for so long inside a writing transaction is stopped: PostgreSQL ends the transaction, whose
@@ -145,7 +145,7 @@ def _begin_sqlite(connection: Connection) -> None:
         plain.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise OperationTimedOut(
+            raise DatabaseBusy(
                 f"the database was busy for {BUSY_TIMEOUT_SECONDS} seconds",
                 hint="try again; if it lasts, look for another process that holds the database file",
             ) from None
