@@ -115,6 +115,7 @@ def _evidence(evidence: Evidence) -> None:
             ("of", f"version {evidence.version}, artifact {evidence.artifact}"),
             ("config", evidence.config),
             ("sweep's rows", evidence.rows),
+            *([("load", evidence.load)] if evidence.load else []),
             *((name, _interval(ends)) for name, ends in evidence.figures.items()),
             *((f"objective {one['objective']}", f"{one['met']}: {one['reason']}") for one in evidence.findings),
         ]

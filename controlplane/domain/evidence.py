@@ -36,7 +36,8 @@ class Evidence:
     the files beside it, `objectives` that of the model's objectives, `rows` the sweep's evidence digest. `fingerprint` is None where
     the trial was measured in more than one class of environment, or in one that is not known; `beside` is None in what was kept
     before it was looked at. `measured_at` is the end of its first
-    block. `figures` and `findings` are what was measured of it, and what that is to each hard objective."""
+    block. `figures` and `findings` are what was measured of it, and what that is to each hard objective; `load` says at which load:
+    a bound on latency alone holds at any rate that is low enough, and whoever writes a spec may choose one."""
 
     sweep: int
     trial: int
@@ -50,6 +51,7 @@ class Evidence:
     measured_at: datetime
     figures: Mapping[str, Interval] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    load: str = ""
     beside: str | None = None
 
     @property
@@ -84,6 +86,7 @@ class Evidence:
                 for name, one in sorted(self.figures.items())
             },
             "findings": [asdict(one) for one in self.findings],
+            "load": self.load,
         }
 
     @classmethod
@@ -105,6 +108,7 @@ class Evidence:
             measured_at=parse_instant(str(tree["measured_at"])),
             figures={name: _interval(ends) for name, ends in figures.items()},
             findings=tuple(Finding(one["objective"], Met(one["met"]), one["reason"]) for one in findings),
+            load=str(tree.get("load", "")),
             beside=None if tree.get("beside") is None else str(tree["beside"]),
         )
 
@@ -221,10 +225,10 @@ def _machines(evidence: Evidence, at: EvidenceNow, failed: list[str], doubts: li
 
 
 def _seen(evidence: Evidence) -> str:
-    """The numbers: of each hard objective, or where there is none, of each figure."""
-    if evidence.findings:
-        return "; ".join(f"{one.objective}: {one.reason}" for one in evidence.findings)
-    return "; ".join(f"{name} {words(one)}" for name, one in sorted(evidence.figures.items())) or "no hard objective"
+    """The numbers: of each hard objective, or where there is none, of each figure; and the load that they are of."""
+    shown = [f"{one.objective}: {one.reason}" for one in evidence.findings]
+    shown = shown or [f"{name} {words(one)}" for name, one in sorted(evidence.figures.items())] or ["no hard objective"]
+    return "; ".join([*shown, *([f"load: {evidence.load}"] if evidence.load else [])])
 
 
 def _interval(ends: Json) -> Interval:

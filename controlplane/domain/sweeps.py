@@ -116,10 +116,12 @@ def digest_of_rows(sweep: Sweep, trials: tuple[Trial, ...], measurements: Sequen
     """The same, by the measurements' digests."""
     return digest(
         {
-            "schema": 1,
+            "schema": 2,
             "spec": sweep.spec_digest,
             "model": sweep.model,
             "objectives": list(sweep.objectives),
+            "space": sweep.space,
+            "load": sweep.load,
             "plan": sweep.plan,
             "trials": [
                 {

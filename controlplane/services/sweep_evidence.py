@@ -13,6 +13,7 @@ from controlplane.domain.fingerprints import Fingerprint, same_class
 from controlplane.domain.sweep_answer import figures_of_answer
 from controlplane.domain.sweep_compare import figures_seen
 from controlplane.domain.sweep_course import asked_of
+from controlplane.domain.sweep_figures import RATE
 from controlplane.domain.sweep_rounds import Measurement, Verdict
 from controlplane.domain.sweep_search import Finding, Met, finding, words
 from controlplane.domain.sweep_search import Trial as Seen
@@ -125,8 +126,15 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
         measured_at=min(row.finished_at for row in measured),  # a sweep that was resumed a year later is a year old
         figures=figures,
         findings=_findings(sweep, trial, figures),
+        load=_load(sweep, figures),
         beside=beside_of(sweep.space).digest,
     )
+
+
+def _load(sweep: Sweep, figures: Mapping[str, Interval]) -> str:
+    """Who chose it, and the rate that was found where one was looked for."""
+    said = str(sweep.load.get("reason", ""))
+    return f"{said}: {figures[RATE].value:.6g} a second" if sweep.load.get("finds_rate") and RATE in figures else said
 
 
 def _told(unit: UnitOfWork, sweep: Sweep) -> str | None:

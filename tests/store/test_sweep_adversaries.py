@@ -136,7 +136,18 @@ def test_the_digest_of_rows_is_that_of_what_they_say(swept: Swept) -> None:
         assert rows_digest(unit, swept.sweep.id) == swept.sweep.evidence
 
 
-@pytest.mark.parametrize("bench", ["127.0.0.1:1", "localhost:1", "[::1]:1"])
+@pytest.mark.parametrize("column", ["space", "load"])
+def test_a_space_or_a_load_that_was_altered_is_no_evidence(swept: Swept, column: str) -> None:
+    """Which files lie beside a config, and at which load it was measured, stand there."""
+    with swept.house.storage.write() as unit:
+        row = unit.session.get(SweepRow, swept.sweep.id)
+        assert row is not None
+        setattr(row, column, {**getattr(row, column), "altered": True})
+    with pytest.raises(InvalidInput, match="they were changed"):
+        swept.propose()
+
+
+@pytest.mark.parametrize("bench", ["127.0.0.1:1", "localhost:1", "[::1]:1", "localhost:01"])
 def test_a_sweep_touches_no_server_of_an_environment(swept: Swept, bench: str) -> None:
     house = swept.house
     with pytest.raises(SweepInvalid, match="is the server 'one' of the environment"):

@@ -79,6 +79,7 @@ def test_the_chosen_trial_becomes_an_ordinary_change_that_the_gate_passes(swept:
     ((gate),) = plan.gates
     assert (gate.name, gate.outcome) == ("evidence", "passed")
     assert "to be at most 10 ms" in gate.message
+    assert "; load: no objective names a rate, so the highest one is looked for" in gate.message
     assert view.blockers == ()
     assert view.request.reason.startswith(f"sweep {swept.sweep.id}: trial {plan.evidence.name}: ")
     assert view.request.reason.count(f"trial {plan.evidence.name}") == 1

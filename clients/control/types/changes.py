@@ -79,7 +79,7 @@ class Gate:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The trial of a sweep that a change rests on. `config` and `objectives` are digests, `rows` the sweep's evidence digest.
-    `figures` have the value and both ends of the interval, as text; `findings` say what was measured of each hard objective.
+    `figures` have the value and both ends of the interval, as text; `findings` say what was measured of each hard objective, `load` at which load.
     `fingerprint` is null where the trial was measured in more than one class of environment."""
 
     digest: str
@@ -95,6 +95,7 @@ class Evidence:
     measured_at: str
     figures: JsonObject
     findings: tuple[JsonObject, ...]
+    load: str
 
 
 @dataclass(frozen=True, slots=True)

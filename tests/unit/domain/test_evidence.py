@@ -47,6 +47,13 @@ def other_cpu(model: str | None) -> Fingerprint:
     return replace(MACHINE, host=replace(HOST, cpu_model=model))
 
 
+def test_the_load_that_a_spec_chose_stands_beside_the_numbers() -> None:
+    """Any latency holds at a rate that is low enough."""
+    outcome, reason = judge(replace(EVIDENCE, load="rate 20, as the spec says"), DESIRED, CLAUSE, AT)
+
+    assert (outcome, reason.rpartition("; ")[2]) == (EvidenceOutcome.PASSED, "load: rate 20, as the spec says")
+
+
 def test_a_trial_of_what_would_be_deployed_passes_with_its_numbers() -> None:
     outcome, reason = judge(EVIDENCE, DESIRED, CLAUSE, AT)
 
