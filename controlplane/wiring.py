@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import psutil
 
@@ -248,7 +249,8 @@ class Benches:
         if "://" in address:
             return DaskBench(address)
         known = address in self._settings.sweeps.benches  # a key goes nowhere else
-        return bench_at(address, key=self._settings.secrets.get(_BENCH_KEY) if known else None)
+        key = self._settings.secrets.get(_BENCH_KEY) if known else None
+        return bench_at(address, key=key, home=self._settings.bench_home / quote(address, safe=""), alone=not known)
 
 
 def bench_slot(settings: Settings) -> BenchSlot:

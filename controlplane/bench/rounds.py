@@ -26,7 +26,7 @@ from controlplane.bench.awake import kept_awake
 from controlplane.bench.blocks import Aim, Silent, Subject, not_measured, take
 from controlplane.bench.memory import Killed
 from controlplane.bench.requests import traffic
-from controlplane.bench.scratch import Blobs, EmbeddedScratch, RemoteScratch, Scratch
+from controlplane.bench.scratch import Blobs, EmbeddedScratch, RemoteScratch, Scratch, only_one
 from controlplane.domain.fingerprints import Fingerprint
 from controlplane.domain.golden import load_cases
 from controlplane.domain.sweep_rounds import (
@@ -309,9 +309,16 @@ def embedded_bench(home: Path, runtime: TritonRuntime, *, keep_awake: bool = Fal
 
 
 @contextmanager
-def bench_at(address: str, *, key: str | None = None, tls: Tls | None = None) -> Iterator[LocalBench]:
-    """On the bench server at `host:port`; `key` is its admin key. Raises ServerUnreachable."""
-    with RemoteScratch(address, key=key, tls=tls) as scratch, LocalBench(scratch) as bench:
+def bench_at(
+    address: str, *, key: str | None = None, tls: Tls | None = None, home: Path | None = None, alone: bool = False
+) -> Iterator[LocalBench]:
+    """On the bench server at `host:port`; `key` is its admin key. With a `home` no two processes of this machine measure there at
+    once. Raises ServerUnreachable, and Conflict where it is to be `alone` and serves others."""
+    with (
+        nullcontext() if home is None else only_one(home),
+        RemoteScratch(address, key=key, tls=tls, alone=alone) as scratch,
+        LocalBench(scratch) as bench,
+    ):
         yield bench
 
 

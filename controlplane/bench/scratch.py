@@ -24,7 +24,7 @@ from controlplane.domain.config_revision import revision_config
 from controlplane.domain.fingerprints import Serving
 from controlplane.domain.servers import Backend
 from controlplane.domain.sweep_rounds import SCRATCH, BenchModel
-from controlplane.errors import ArtifactInvalid, LoadFailed, RuntimeUnavailable, ServerUnreachable
+from controlplane.errors import ArtifactInvalid, Conflict, LoadFailed, RuntimeUnavailable, ServerUnreachable
 from controlplane.triton.pbtxt import PbtxtCodec
 from controlplane.triton.repository import LocalRepository
 from controlplane.triton.runtime.find import TRITON_VERSION, TritonRuntime
@@ -115,7 +115,7 @@ class EmbeddedScratch:
 
     def __enter__(self) -> Self:
         with ExitStack() as held:
-            held.enter_context(_only_one(self.home))
+            held.enter_context(only_one(self.home))
             held.callback(self._clear)
             held.callback(self._process.stop, 0)  # killed: there is nothing that it could lose
             self._start()
@@ -227,9 +227,10 @@ class EmbeddedScratch:
 
 class RemoteScratch:
     """A bench server that we did not launch: nobody else measures there. Its repository is not looked at, models are sent with the
-    request to load them; scratch models that a predecessor left are unloaded first. Its log stays there."""
+    request to load them; scratch models that a predecessor left are unloaded first. Its log stays there. `alone`: it may serve
+    nothing else, as somebody named it who may not know what it is."""
 
-    def __init__(self, address: str, *, key: str | None = None, tls: Tls | None = None) -> None:
+    def __init__(self, address: str, *, key: str | None = None, tls: Tls | None = None, alone: bool = False) -> None:
         self._address = address.rpartition("/")[2]
         host, _, port = self._address.rpartition(":")
         host = host.strip("[]")
@@ -238,11 +239,18 @@ class RemoteScratch:
         self._target = Target(host, int(port), metadata=metadata, via=Via(tls=tls))
         self._client = InferenceClient(self._address, tls=tls, metadata=metadata)
         self._loader = SideLoader(self._client)
+        self._alone = alone
+        self._own = set[str]()
 
     def __enter__(self) -> Self:
         if not self._loader.alive():
             raise self._unreachable()
-        self._unload_all()
+        if self._alone and (others := [one for one in self._loader.loaded("") if not one.startswith(SCRATCH)]):
+            raise Conflict(
+                f"the server at {self._address} serves {', '.join(map(repr, others))}: candidates and their load would meet who uses that",
+                hint="name a Triton that serves nobody, or name this one in TRITONCTL_SWEEPS__BENCHES",
+            )
+        self._unload(self._loader.loaded(SCRATCH))
         return self
 
     def __exit__(
@@ -250,7 +258,8 @@ class RemoteScratch:
     ) -> None:
         try:
             if self._loader.alive():
-                self._unload_all()
+                # whoever came after us, since our sweep was cancelled, has models of its own there
+                self._unload([name for name in self._loader.loaded(SCRATCH) if name in self._own])
         finally:
             self._client.close()
 
@@ -274,6 +283,7 @@ class RemoteScratch:
         config = revision_config({**model.config, "name": model.scratch_name}, [model.version])
         files = {f"{model.version}/{entry.path}": _bytes(store, entry) for entry in model.manifest.files}
         files |= {entry.path: _bytes(store, entry) for entry in model.beside.files}
+        self._own.add(model.scratch_name)
         self._loader.load(model.scratch_name, content=Content(config, files), deadline_seconds=seconds, go_on=go_on)
 
     def unload(self, names: Sequence[str], *, go_on: GoOn) -> None:
@@ -296,7 +306,7 @@ class RemoteScratch:
             if time.monotonic() > end:
                 raise self._unreachable()
             time.sleep(_PAUSE_SECONDS)
-        self._unload_all()
+        self._unload(self._loader.loaded(SCRATCH))
 
     def mark(self) -> int:
         return 0
@@ -304,8 +314,8 @@ class RemoteScratch:
     def log(self, mark: int) -> str:  # noqa: ARG002  # nobody here can read it
         return ""
 
-    def _unload_all(self) -> None:
-        for name in self._loader.loaded(SCRATCH):
+    def _unload(self, names: Sequence[str]) -> None:
+        for name in names:
             self._loader.unload(name, go_on=lambda: None)
 
     def _unreachable(self) -> ServerUnreachable:
@@ -317,8 +327,8 @@ class RemoteScratch:
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
-    """Whose sweep was cancelled, or taken over, leaves soon: the next one's does not fail of it."""
+def only_one(home: Path) -> Iterator[None]:
+    """Of this machine on the bench of that home. Whose sweep was cancelled, or taken over, leaves soon: the next one's does not fail of it."""
     home.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + _TAKEN_SECONDS
     with (home / "bench.lock").open("w") as lock:

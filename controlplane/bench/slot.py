@@ -73,8 +73,7 @@ class BenchSlot(WorkerPlugin):
     def setup(self, worker: Worker) -> None:  # noqa: ARG002  # Dask's signature
         """What arrived for a predecessor that was killed is of no use."""
         self._spool.mkdir(parents=True, exist_ok=True)
-        for remnant in self._spool.iterdir():
-            remnant.unlink()
+        self._empty()
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002  # as above
         self._ends.set()
@@ -125,8 +124,14 @@ class BenchSlot(WorkerPlugin):
         return self._open
 
     def _close(self) -> None:
+        """With what arrived for a sweep that was stopped before it was whole."""
         self._open = None
         self._held.close()
+        self._empty()
+
+    def _empty(self) -> None:
+        for remnant in self._spool.iterdir():
+            remnant.unlink()
 
 
 def describe_here() -> JsonObject:

@@ -200,7 +200,7 @@ def check_apart(unit: UnitOfWork, bench: str) -> None:
 
 def _place(address: str) -> str:
     host, _, port = address.rpartition("/")[2].rpartition(":")
-    return f"{'localhost' if host in _HERE else host.lower()}:{port}"
+    return f"{'localhost' if host in _HERE else host.lower()}:{port.lstrip('0')}"
 
 
 def material(unit: UnitOfWork, sweep: Sweep) -> Material:

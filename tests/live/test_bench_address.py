@@ -6,16 +6,19 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from clients.inference import InferenceClient
 from controlplane.bench import scratch
 from controlplane.bench.rounds import LocalBench, bench_at
+from controlplane.domain.config_revision import revision_config
 from controlplane.domain.sweep_rounds import SCRATCH, Requests, Verdict
-from controlplane.errors import ServerRefused, ServerUnreachable
+from controlplane.errors import Conflict, ServerRefused, ServerUnreachable
 from controlplane.triton.runtime.find import TritonRuntime
-from controlplane.triton.side_load import SideLoader
+from controlplane.triton.side_load import Content, SideLoader
 from tests.live.bench_models import CLOSED, ROWS, Done, Shelf, blocks, measured, open_shelf, order
 from tests.live.scaling import config
 from tests.live.servers import ADMIN_KEY, LiveTriton, MakeTriton, launch
@@ -62,6 +65,38 @@ def test_scratch_models_that_a_killed_bench_left_are_unloaded_at_the_start_and_i
             assert result.fingerprint.local
             assert names(live) == [model.scratch_name]
     assert names(live) == []
+
+
+def test_who_leaves_late_takes_nothing_from_who_came_after(live: LiveTriton, shelf: Shelf) -> None:
+    """A sweep that is cancelled frees its bench before its worker has left it."""
+    mine, theirs = shelf.scale("mine"), shelf.scale("theirs")
+    with ExitStack() as late:
+        old = late.enter_context(bench_at(live.grpc, key=ADMIN_KEY))
+        old.scratch.load(mine, shelf.store, seconds=30, go_on=lambda: None)
+        with bench_at(live.grpc, key=ADMIN_KEY) as new:
+            new.scratch.load(theirs, shelf.store, seconds=30, go_on=lambda: None)
+            late.close()
+            assert names(live) == [theirs.scratch_name]
+    assert names(live) == []
+
+
+def test_a_server_that_serves_somebody_is_no_bench_unless_it_is_named_as_one(
+    live: LiveTriton, shelf: Shelf, tmp_path: Path
+) -> None:
+    """Its address may be spelled otherwise than that of an environment's server."""
+    serving = shelf.scale("serving")
+    files = {f"1/{one.path}": b"".join(shelf.store.read(one.sha256)) for one in serving.manifest.files}
+    content = Content(revision_config({**serving.config, "name": "somebody"}, [1]), files)
+    with InferenceClient(live.grpc, metadata=tuple(live.headers.items())) as client:
+        loader = SideLoader(client)
+        loader.load("somebody", content=content, deadline_seconds=30, go_on=lambda: None)
+        with pytest.raises(Conflict, match="serves 'somebody'"), bench_at(live.grpc, key=ADMIN_KEY, alone=True):
+            pass
+        with bench_at(live.grpc, key=ADMIN_KEY, home=tmp_path / "home"):
+            assert loader.ready("somebody")
+        loader.unload("somebody", go_on=lambda: None)
+    with bench_at(live.grpc, key=ADMIN_KEY, alone=True) as alone:
+        assert alone.scratch.alive()
 
 
 @pytest.mark.parametrize("how", ["no graph", "dies", "hangs"])

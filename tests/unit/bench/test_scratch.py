@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.bench import scratch
-from controlplane.bench.scratch import _only_one
+from controlplane.bench.scratch import only_one
 from controlplane.errors import RuntimeUnavailable
 
 
@@ -16,14 +16,14 @@ def test_a_bench_that_is_being_left_is_waited_for(tmp_path: Path) -> None:
     left = threading.Event()
 
     def leave() -> None:
-        with _only_one(tmp_path):
+        with only_one(tmp_path):
             held.set()
             left.wait(0.3)
 
     held, first = threading.Event(), threading.Thread(target=leave)
     first.start()
     held.wait()
-    with _only_one(tmp_path):
+    with only_one(tmp_path):
         pass
     first.join()
 
@@ -31,8 +31,8 @@ def test_a_bench_that_is_being_left_is_waited_for(tmp_path: Path) -> None:
 def test_a_bench_that_is_not_left_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "_TAKEN_SECONDS", 0.1)
     with (
-        _only_one(tmp_path),
+        only_one(tmp_path),
         pytest.raises(RuntimeUnavailable, match="another process measures"),
-        _only_one(tmp_path),
+        only_one(tmp_path),
     ):
         pass
