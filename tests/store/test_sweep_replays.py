@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.access import PrincipalKind, Role
 from controlplane.domain.canonical import JsonObject, canonical_bytes, digest
+from controlplane.domain.capsule_names import anonymized
 from controlplane.domain.capsules import Capsule
 from controlplane.domain.sweep_rounds import Measurement
 from controlplane.domain.sweeps import Sweep, SweepState
@@ -133,6 +135,30 @@ def test_an_anonymous_capsule_leaves_out_a_users_own_samples_and_can_be_replayed
     assert again.model == "model-1"
     there.run(SimulatedBench())
     assert "a replay of sweep 1 of model-1: " in there.house.get(again).message
+
+
+def test_an_anonymous_capsule_can_be_replayed_whatever_its_names_are(there: Capsules) -> None:
+    """Words of its own document, as a name and as a value."""
+    with there.exported(first(there)) as opened:
+        capsule = opened.capsule
+    (objective,) = capsule.sweep.objectives
+    sweep = replace(
+        capsule.sweep, environment="load", started_by="search", bench="plan:8001", objectives=({**objective, "stakeholder": "seed"},)
+    )  # fmt: skip
+    nameless = anonymized(replace(capsule, sweep=sweep), samples=False)
+    again = there.service.replay(there.house["olga"], there.upload(nameless))
+    there.run(SimulatedBench())
+    assert there.house.get(again).state is SweepState.FINISHED
+    assert "a replay of sweep 1 of model-1: " in there.house.get(again).message
+
+
+def test_whoever_cancelled_a_sweep_is_not_named_either(there: Capsules) -> None:
+    sweep = there.house.start(space={"instances": [1, 2]})
+    otto = there.house.access.create(there.house["ada"], "otto-weiss", PrincipalKind.PERSON, [Role.OPERATOR])
+    there.house.sweeps.cancel(otto, sweep.id)
+    with there.exported(sweep, anonymize=True) as opened:
+        assert opened.capsule.sweep.message == "cancelled by principal-2"
+        assert b"otto-weiss" not in canonical_bytes(opened.capsule.to_json())
 
 
 def test_a_replay_has_the_same_blocks_in_the_same_order_and_agrees(there: Capsules) -> None:

@@ -1,4 +1,4 @@
-# Capsules: what is in one, what is checked of it, and what is left of names.
+# Capsules: what is in one, and what is checked of it.
 from __future__ import annotations
 
 import json
@@ -13,7 +13,6 @@ import pytest
 from controlplane import domain
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject, digest
-from controlplane.domain.capsule_names import anonymized
 from controlplane.domain.capsules import SCHEMA, Capsule, CapsuleVersion, capsule_from_json, findings, needed
 from controlplane.domain.fingerprints import Fingerprint, Host, Serving
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Requests, Stage, Step, Verdict
@@ -200,60 +199,6 @@ def test_what_is_nested_deeper_than_anything_of_ours_is_refused() -> None:
 
     with pytest.raises(CapsuleInvalid):
         capsule_from_json({**a_capsule().to_json(), "sweep": deep})
-
-
-def test_an_anonymous_capsule_names_nobody_and_says_what_it_dropped() -> None:
-    capsule = anonymized(a_capsule(), samples=True)
-    text = json.dumps(capsule.to_json())
-
-    for name in ("acme", "anna", "prod-eu", "Till Team", "quick", "/srv", "bench-7", "registry"):
-        assert name not in text, name
-    assert len(capsule.dropped) == 6
-    assert capsule.sweep.model == "model-1"
-    assert capsule.trials[1].config is not None
-    assert capsule.trials[1].config["name"] == "model-1"
-    assert capsule.trials[1].config["input"] == CONFIG["input"]
-    assert capsule.trials[1].config["instance_group"] == [{"name": "group-1", "count": 2, "kind": "KIND_CPU"}]
-    assert capsule.sweep.answer == {
-        "chosen": "7.2",
-        "reason": "objective-1: latency_ms p99 is 8.25",
-        "figures": {"7.2": {}},
-    }
-
-
-def test_an_anonymous_capsule_keeps_numbers_and_digests_and_can_be_read_again() -> None:
-    whole = a_capsule()
-    capsule = capsule_from_json(json.loads(json.dumps(anonymized(whole, samples=False).to_json())))
-
-    assert [one.candidate for one in capsule.trials] == [one.candidate for one in whole.trials]
-    assert capsule.measurements == whole.measurements
-    assert (capsule.versions, capsule.blobs) == (whole.versions, whole.blobs)
-    assert capsule.sweep.evidence == whole.sweep.evidence
-    assert findings(capsule) == ()
-
-
-def test_a_name_that_is_a_word_of_capsules_changes_nothing_else() -> None:
-    capsule = a_capsule()
-    (objective,) = capsule.sweep.objectives
-    sweep = replace(capsule.sweep, objectives=({**objective, "name": "p99"},))
-
-    answer = anonymized(replace(capsule, sweep=sweep), samples=False).sweep.answer
-
-    assert answer is not None
-    assert answer["reason"] == "quick: latency_ms p99 is 8.25"
-
-
-def test_a_stakeholder_that_is_a_word_of_sentences_leaves_them_as_they_are() -> None:
-    capsule = a_capsule()
-    (objective,) = capsule.sweep.objectives
-    said: JsonObject = {"chosen": "7.2", "reason": "trial 7.2 has the best product of its figures", "figures": {}}
-    sweep = replace(capsule.sweep, objectives=({**objective, "stakeholder": "product"},), answer=said)
-
-    renamed = anonymized(replace(capsule, sweep=sweep), samples=False).sweep
-
-    assert renamed.objectives[0]["stakeholder"] == "stakeholder-1"
-    assert renamed.answer is not None
-    assert renamed.answer["reason"] == said["reason"]
 
 
 def paths(value: object, at: str = "") -> Iterator[str]:
