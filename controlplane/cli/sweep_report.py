@@ -119,7 +119,9 @@ def _from_capsule(path: Path) -> Material:
             decode(one.histogram) if one.histogram else None
         except ValueError as error:
             raise CapsuleInvalid(f"{path}: the histogram of measurement {at} cannot be read: {error}") from None
-    return Material(found.sweep, found.trials, found.measurements, found.fingerprints, dropped=found.dropped)
+    return Material(
+        found.sweep, found.trials, found.measurements, found.fingerprints, dropped=found.dropped, capsule=str(path)
+    )
 
 
 def _description(client: ControlClient, model: str) -> str:

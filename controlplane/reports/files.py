@@ -1,6 +1,8 @@
 # The files of a report, by format.
 from __future__ import annotations
 
+from shlex import quote
+
 from controlplane.errors import InvalidInput
 from controlplane.reports.charts.chart import Chart
 from controlplane.reports.charts.every import charts
@@ -15,7 +17,7 @@ ONE_FILE = frozenset({"html", "md"})
 def report(findings: Findings, form: str) -> dict[str, bytes]:
     """By name: one `sweep-N.html` or `sweep-N.md`, or of `svg` and `png` a file for each chart. Raises RuntimeUnavailable when there
     are charts to draw and the library for it is not installed, InvalidInput when there is none to draw."""
-    number = findings.material.sweep.id
+    number, capsule = findings.material.sweep.id, findings.material.capsule
     if form == "md":
         return {f"sweep-{number}.md": markdown(findings).encode()}
     if form == "html":
@@ -24,6 +26,6 @@ def report(findings: Findings, form: str) -> dict[str, bytes]:
     if not drawn:
         raise InvalidInput(
             f"sweep {number} has nothing to draw: no block shows anything",
-            hint=f"tritonctl sweep report {number} --format md",
+            hint=f"tritonctl sweep report {number if capsule is None else quote(capsule)} --format md",
         )
     return {f"{one.name}.{form}": svg(one).encode() if form == "svg" else png(one) for one in drawn}

@@ -24,6 +24,8 @@ class Material:
     description: str = ""
     dropped: tuple[str, ...] = ()
     """What was renamed or left out, in words; empty where nothing was: then digests can be taken again."""
+    capsule: str | None = None
+    """The file that all of this was read from: here another sweep has its number, and its texts are a stranger's."""
 
     @cached_property
     def by_candidate(self) -> Mapping[str, Trial]:

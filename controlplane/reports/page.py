@@ -54,7 +54,8 @@ def page(findings: Findings) -> str:
             [tag("section", tag("h2", title, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
              for name, title, content in sections],
         ),
-        tag("footer", "Made by tritonctl sweep report from the rows of the sweep. This file loads nothing from anywhere."),
+        tag("footer", f"Made by tritonctl sweep report from {'a capsule' if findings.material.capsule else 'the rows'} of the sweep. "
+            "This file loads nothing from anywhere."),
     )  # fmt: skip
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 

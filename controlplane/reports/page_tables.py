@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from shlex import quote
 from statistics import median
 
 from controlplane.domain.fingerprints import Fingerprint, Names
@@ -72,7 +73,10 @@ def measured_on(findings: Findings) -> Markup:
 
 def evidence_section(findings: Findings) -> Markup:
     material = findings.material
-    sweep, now = material.sweep, material.digest_now
+    sweep, now, capsule = material.sweep, material.digest_now, material.capsule
+    log, commands = "The", f"tritonctl audit list --subject sweep:{sweep.id}\ntritonctl audit verify"
+    if capsule is not None:
+        log, commands = "Where it ran, the", f"tritonctl sweep replay {quote(capsule)} --verify"
     if sweep.evidence is None:
         verdict = "The sweep has no answer, so nothing is sealed yet."
     elif material.dropped:
@@ -92,10 +96,10 @@ def evidence_section(findings: Findings) -> Markup:
         tag(
             "p",
             "The evidence digest is the SHA-256 of canonical JSON (RFC 8785) of the spec's digest, the objectives, the plan, every trial "
-            "with what became of it, every measurement with its histograms, and the answer. The audit log holds it in the entry "
-            "of the sweep's end, and the log itself can be verified:",
+            f"with what became of it, every measurement with its histograms, and the answer. {log} audit log holds it in the entry "
+            f"of the sweep's end. {'The log itself' if capsule is None else 'This capsule'} can be verified:",
         ),
-        tag("pre", tag("code", f"tritonctl audit list --subject sweep:{sweep.id}\ntritonctl audit verify")),
+        tag("pre", tag("code", commands)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import Json
@@ -144,9 +145,13 @@ class Summary:
 
     @property
     def next_commands(self) -> tuple[str, ...]:
-        sweep = self.findings.material.sweep
+        """To be pasted into a shell."""
+        sweep, capsule = self.findings.material.sweep, self.findings.material.capsule
+        if capsule is not None:
+            return (f"tritonctl sweep replay {quote(capsule)}",)
         if self.findings.chosen is not None:
-            propose = f"tritonctl sweep propose {self.findings.chosen.name} --env {sweep.environment or 'ENV'}"
+            environment = quote(sweep.environment) if sweep.environment else "ENV"
+            propose = f"tritonctl sweep propose {self.findings.chosen.name} --env {environment}"
             return (propose, f"tritonctl sweep show {sweep.id} --trials")
         if sweep.state in ACTIVE:
             return (f"tritonctl sweep watch {sweep.id}",)
@@ -228,7 +233,8 @@ def markdown(findings: Findings) -> str:
     lines += [f"* {_plain(one)}" for one in (*summary.gains, *summary.notes, _sentence(summary.effort))]
     if sweep.evidence:
         lines.append(f"* Evidence: `{sweep.evidence}`")
-    lines.append(f"* Started by {_plain(sweep.started_by)} at {moment(sweep.created_at)}, {sweep.state.value}.")
+    where = ", where this capsule is from" if findings.material.capsule else ""
+    lines.append(f"* Started by {_plain(sweep.started_by)} at {moment(sweep.created_at)}{where}, {sweep.state.value}.")
     lines += ["", "Next:", "", *(f"    {command}" for command in summary.next_commands), ""]
     return "\n".join(lines)
 

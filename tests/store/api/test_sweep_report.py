@@ -98,6 +98,9 @@ def test_a_capsule_is_reported_with_what_it_was_measured_on_and_without_the_api(
     page = cli("sweep", "report", str(file), "--out", "-", "--format", "html", "--context", "nobody-there")
     assert "Example CPU @ 2.60GHz" in page
     assert "it is the same." in page
+    assert f"tritonctl sweep replay {file} --verify" in page
+    said = cli("sweep", "report", str(file), "--format", "md", "--context", "nobody-there")
+    assert said.endswith(f"\nNext:\n\n    tritonctl sweep replay {file}\n")
     whole = file.read_bytes()
     file.write_bytes(whole.replace(b"Example CPU", b"Another CPU"))
     said = cli("sweep", "report", str(file), status=2)

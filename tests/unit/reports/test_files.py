@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -28,6 +29,9 @@ def test_pictures_of_nothing_are_refused_with_what_there_is() -> None:
         report(Findings(synthetic.queued()), "png")
     assert caught.value.message == "sweep 12 has nothing to draw: no block shows anything"
     assert caught.value.hint == "tritonctl sweep report 12 --format md"
+    with pytest.raises(InvalidInput) as caught:
+        report(Findings(replace(synthetic.queued(), capsule="x y.capsule")), "png")
+    assert caught.value.hint == "tritonctl sweep report 'x y.capsule' --format md"
 
 
 def test_without_the_plotting_library_the_extra_is_named_and_the_summary_works() -> None:

