@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.sweep_blocks import Block, paired, trial
 from controlplane.domain.sweep_compare import LEVEL, blocks_by_turn
 from controlplane.domain.sweep_course import Raced, Terms
-from controlplane.domain.sweep_figures import RATE, Asked, percentile
+from controlplane.domain.sweep_figures import LATENCY, RATE, THROUGHPUT, Asked, percentile
 from controlplane.domain.sweep_plan import too_few
 from controlplane.domain.sweep_rates import STOLEN, Found, Sought, disturbed
 from controlplane.domain.sweep_reasons import reasons, shares_of
@@ -73,7 +73,7 @@ def concluded(
         "figures": {name(one.name): {f: _json(i) for f, i in sorted(one.figures.items())} for one in finalists},
         "findings": {name(who): [dict(asdict(one)) for one in said] for who, said in found.findings.items()},
         "dominated": {name(who): name.said(why) for who, why in found.dominated.items()},
-        "highest_rate": None if chosen is None else _highest(terms, rates.get(chosen.candidate)),
+        "highest_rate": None if chosen is None else _highest(terms, rates.get(chosen.candidate), rates),
         "unseen": [one.name for one in asked.unseen],
         "notes": [name.said(one) for one in notes if one],
     }
@@ -147,20 +147,36 @@ def _finalists(raced: Raced, rates: Mapping[str, Found], asked: Asked) -> list[S
     for one in seen:
         rate = rates.get(one.name)
         shown = rate.figures(asked.objectives) if rate is not None and rate.confirmed else {}
-        if rate is None or rate.failure or rate.good <= 0:
+        if rate is None or rate.failure or (rate.good <= 0 and (asked.ramps or math.isinf(rate.bad))):
             found.append(one)
         elif asked.ramps:
             answers = sum(block.completed for block in rate.again)
-            found.append(Seen(one.name, shown or {RATE: _unsure(rate)}, answers))
+            found.append(Seen(one.name, shown or {RATE: _unsure(rate, rates)}, answers))
         else:
-            # at a rate that is no lower than what is asked for
-            figures = {**shown, **one.figures, RATE: rate.interval if rate.confirmed else _unsure(rate)}
+            highest = rate.interval if rate.confirmed else _unsure(rate, rates)
+            figures = {**shown, **one.figures, RATE: highest}
+            known = rate.settled > 0 or any(each.confirmed for each in rates.values())
+            if known and asked.rate is not None and highest.value < asked.rate:
+                figures |= _fallen(figures, highest)
             found.append(Seen(one.name, figures, one.answers))
     return found
 
 
-def _unsure(rate: Found) -> Interval:
-    return Interval(rate.good, 0.0, rate.bad)
+def _fallen(figures: Mapping[str, Interval], highest: Interval) -> dict[str, Interval]:
+    """What was asked for held before, and not any more when rates were looked for: then nobody can tell."""
+    open_ = {name: replace(one, high=math.inf) for name, one in figures.items() if name.startswith(LATENCY)}
+    return {**open_, THROUGHPUT: highest}
+
+
+def _unsure(rate: Found, rates: Mapping[str, Found]) -> Interval:
+    """Of one that was not measured again. A rate to recommend is lower than what held as often as not; so, beside one that was measured
+    again, it is as much lower as that one's: by turns is known how far they are apart."""
+    best = max((one for one in rates.values() if one.confirmed), key=lambda one: one.good, default=None)
+    value = rate.good
+    if best is not None:
+        both = rate.settled > 0 and best.settled > 0
+        value = best.good * rate.settled / best.settled if both else min(rate.good, best.good)
+    return Interval(value, 0.0, rate.bad)
 
 
 def _compare(finalists: Sequence[Seen], by_turns: Advantage | None) -> Advantage:
@@ -284,7 +300,7 @@ def _rate_words(rate: Found, asked: Asked) -> str:
         return "the time did not suffice to look for its highest rate"
     if rate.good <= 0:
         return f"no rate held: {rate.bad:g}/s was the lowest that was tried"
-    missed = "no rate that was tried did not" if math.isinf(rate.bad) else f"{rate.bad:g}/s did not"
+    missed = "no higher rate missed" if math.isinf(rate.bad) else f"{rate.bad:g}/s did not"
     often = f"{rate.settled:.6g}/s held as often as not" if rate.settled else ""
     if not rate.confirmed:
         return (
@@ -302,12 +318,12 @@ def _rate_words(rate: Found, asked: Asked) -> str:
     return f"{said}; measured again in {blocks} blocks{above}, {held}: {shown}"
 
 
-def _highest(terms: Terms, rate: Found | None) -> JsonObject | None:
+def _highest(terms: Terms, rate: Found | None, rates: Mapping[str, Found]) -> JsonObject | None:
     bound = terms.asked.bound
     if rate is None or rate.good <= 0 or bound is None:
         return None
     return {
-        "rate": _json(rate.interval),
+        "rate": _json(rate.interval if rate.confirmed else _unsure(rate, rates)),
         "confirmed": rate.confirmed,
         "objective": bound.objective,
         "percent": f"{bound.percent:g}",
@@ -321,7 +337,9 @@ def _message(made: JsonObject) -> str:
     highest = made["highest_rate"]
     if isinstance(highest, Mapping):
         rate = interval_of(highest["rate"])
-        return f"trial {made['chosen']}: {rate.value:g} requests a second at p{highest['percent']} <= {highest['bound_ms']} ms"
+        about = "" if highest["confirmed"] else "perhaps "
+        said = f"trial {made['chosen']}: {about}{rate.value:g} requests a second at p{highest['percent']} <= {highest['bound_ms']} ms"
+        return said if highest["confirmed"] else f"{said}, which was not measured again"
     named, reason = f"trial {made['chosen']}", str(made["reason"])
     return reason if reason.startswith(named) else f"{named}: {reason}"
 

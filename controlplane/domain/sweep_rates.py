@@ -31,8 +31,8 @@ AGAIN = (5, 7)
 """So many fresh blocks of a rate hold before it is recommended, where none missed, and where one did."""
 _FEWEST_AGAIN = (3, 5)
 """As many where the time is over, those that held at higher rates counted: the chance is then 1 in 8, and more the oftener it went back."""
-_COUNTED = 16
-"""Blocks with a small step, of whose rates the mean is what a staircase settled at."""
+_COUNTED, _FEWEST_COUNTED = 16, 4
+"""Blocks with a small step, of whose rates the mean is what a staircase settled at; with fewer than so many it did not."""
 _SMALL_STEP, _LEAST_STEP = 0.1, 0.05
 """In logs. Steps halve wherever the direction turns."""
 _MOST_TURNS = 40
@@ -147,7 +147,8 @@ class _Stairs:
 
     @property
     def found(self) -> Found:
-        settled = math.exp(sum(map(math.log, self.counted)) / len(self.counted)) if self.counted else 0.0
+        enough = len(self.counted) >= _FEWEST_COUNTED
+        settled = math.exp(sum(map(math.log, self.counted)) / len(self.counted)) if enough else 0.0
         good = (settled or max(self.held)) if self.held else 0.0
         return Found(
             good, min((one for one in self.missed if one > good), default=math.inf), settled, failure=self.failure
@@ -181,7 +182,21 @@ def held(one: Measurement, objectives: Sequence[Objective]) -> bool:
 
 
 def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
-    """`starts` are the rates at which each of the finalists begins, as they are estimated."""
+    """`starts` are the rates at which each of the finalists begins, as they are estimated, the one that is ahead first. Who does not fit into
+    the memory beside that one has its turn only if that one cannot be measured on: not by turns, nothing would tell which is better."""
+    found = dict[str, Found]()
+    for group in rounds.beside(list(starts)):
+        at = _sought(rounds, {name: starts[name] for name in group})
+        found |= at.found
+        if at.ahead is not None or any(not one.failure for one in at.found.values()) or not at.found:
+            apart = [name for name in starts if name not in found]
+            why = f"the memory does not hold {' and '.join(apart)} beside it: no highest rate was looked for"
+            return replace(at, found=found, notes=(*at.notes, why) if apart and found else at.notes)
+    return Sought(found)
+
+
+def _sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
+    """Of those that fit beside each other."""
     terms = rounds.terms
     stairs = {name: _Stairs(max(start * BEGIN, 0.1)) for name, start in starts.items()}
     for turn in range(_MOST_TURNS):

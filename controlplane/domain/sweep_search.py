@@ -7,7 +7,7 @@ of these must hold at once, so that the chance to be wrong is that of the weakes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -161,13 +161,17 @@ def answer(
     advantage: Advantage | None = None,
 ) -> Answer:
     """Hard objectives (without a weight) sort out; the front is of those that are shown to meet them all; the weighted ones
-    choose. `advantage` compares two trials; without it their intervals do."""
+    choose. `advantage` compares two trials; without it their intervals do. What not all of those show parts none of them: the reason
+    names it."""
     compare = advantage or apart(trials)
     hard = [objective for objective in objectives if objective.weight is None]
     wishes = [objective for objective in objectives if objective.weight is not None]
     findings = {trial.name: tuple(finding(objective, trial) for objective in hard) for trial in trials}
     able = [trial for trial in trials if all(one.met is Met.MET for one in findings[trial.name])]
-    able.sort(key=lambda trial: _preference(trial, figures, wishes))
+    shown = set(able[0].figures).intersection(*(trial.figures for trial in able)) if able else set()
+    figures, hidden = [one for one in figures if one.name in shown], [one for one in figures if one.name not in shown]
+    told = [wish for wish in wishes if figure_name(wish) in shown]
+    able.sort(key=lambda trial: _preference(trial, figures, told))
     names = [trial.name for trial in able]
     out = sifted(names, lambda one, other: dominates(figures, compare, one, other))
     dominated = {name: f"dominated by {rival}: {why}" for name, (rival, why) in out.items()}
@@ -179,7 +183,8 @@ def answer(
         tuple(trial.name for trial in front),
         dominated,
         front[0].name,
-        _why(front, figures, wishes, compare),
+        _why(front, figures, told, compare)
+        + _untold([*map(figure_name, wishes), *(one.name for one in hidden)], shown),
     )
 
 
@@ -200,17 +205,22 @@ def _preference(trial: Trial, figures: Sequence[Figure], wishes: Sequence[Object
 
 
 def _gain(trial: Trial, name: str, bound: float, more_is_better: bool) -> float:
-    """Log of how much better than `bound`; what was not measured is as bad as can be."""
+    """Log of how much better than `bound`; what has no such value is as bad as can be. Nothing comes nearer to 0 than another by a ratio:
+    with that bound the values alone are compared."""
     interval = trial.figures.get(name)
-    if interval is None or not (math.isfinite(interval.value) and interval.value > 0 and bound > 0):
+    if interval is None or not (math.isfinite(interval.value) and interval.value > 0):
         return -math.inf
-    return math.log(interval.value / bound) * (1 if more_is_better else -1)
+    return math.log(interval.value / (bound or 1.0)) * (1 if more_is_better else -1)
 
 
 def _why(ranked: Sequence[Trial], figures: Sequence[Figure], wishes: Sequence[Objective], compare: Advantage) -> str:
     first = ranked[0]
     parts = []
-    if wishes:
+    if not figures and not wishes:
+        parts.append(
+            f"{first.name} is the first of those that meet the hard objectives, and no figure tells them apart"
+        )
+    elif wishes:
         told = [_wish_words(wish, first) for wish in wishes]
         parts.append(f"{first.name} comes nearest to what is wished: {'; '.join(told)}")
     else:
@@ -223,6 +233,11 @@ def _why(ranked: Sequence[Trial], figures: Sequence[Figure], wishes: Sequence[Ob
         ratios = [f"{figure.name} {ratio_words(compare(figure, first.name, second))}" for figure in figures]
         parts.append(f"beside {second}, the next: {'; '.join(ratios)}")
     return ". ".join(parts)
+
+
+def _untold(names: Sequence[str], shown: Container[str]) -> str:
+    untold = [name for name in dict.fromkeys(names) if name not in shown]
+    return f". Not all of them show {' and '.join(untold)}, so that decided nothing" if untold else ""
 
 
 def _wish_words(wish: Objective, trial: Trial) -> str:

@@ -18,7 +18,7 @@ from controlplane.domain.sweep_rates import Found, Sought, held, sought
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step, Verdict
 from controlplane.domain.sweep_spec import Method, Shape
 from controlplane.domain.sweep_time import Stages
-from controlplane.domain.sweeps import Taken
+from controlplane.domain.sweeps import Taken, Trial
 
 WHEN = datetime(2026, 11, 22, tzinfo=UTC)
 P99 = Objective("m", "fast", "latency_ms", "p99", "at_most", "10", "product", None)
@@ -39,16 +39,21 @@ def terms(seconds: int = 600) -> Terms:
 
 
 def found(
-    server: Server, starts: Mapping[str, float], seconds: int = 600, steal: Steal = lambda _: 0.0
+    server: Server,
+    starts: Mapping[str, float],
+    seconds: int = 600,
+    steal: Steal = lambda _: 0.0,
+    memory_bytes: int = 1 << 40,
 ) -> tuple[Sought, list[Measurement]]:
     """To its end, round after round."""
     taken: list[Taken] = []
     now = WHEN
+    trials = [Trial(1, number, name, 1, "", {}, "", {}) for number, name in enumerate(starts, 1)]
     while True:
-        at = sought(Rounds(terms(seconds), taken, ()), starts)
+        at = sought(Rounds(replace(terms(seconds), memory_bytes=memory_bytes), taken, trials), starts)
         if at.ahead is None:
             return at, [one.measurement for one in taken]
-        assert at.ahead.candidates == tuple(starts)
+        assert set(at.ahead.candidates) <= set(starts)
         for order in at.ahead.blocks:
             began, now = now, now + timedelta(seconds=order.seconds + 0.2)
             shown = server(order)
@@ -199,6 +204,25 @@ def test_a_candidate_that_goes_away_is_out_and_the_other_goes_on() -> None:
     at, _ = found(lambda order: Verdict.NOT_MEASURED if order.candidate == "a" else good(order), {"a": 300, "b": 300})
     assert at.found["a"].failure == "it is gone"
     assert at.found["b"].confirmed
+
+
+def test_who_does_not_fit_into_the_memory_beside_the_first_is_not_loaded_with_it() -> None:
+    good, loaded = at_most(a=300, b=400), 1 << 20
+    at, rows = found(good, {"a": 300, "b": 300}, memory_bytes=loaded)
+    assert {row.order.candidate for row in rows} == {"a"}
+    assert at.found["a"].confirmed
+    assert at.notes == ("the memory does not hold b beside it: no highest rate was looked for",)
+
+    def gone(order: BlockOrder) -> Verdict | float:
+        return Verdict.NOT_MEASURED if order.candidate == "a" else good(order)
+
+    at, _ = found(gone, {"a": 300, "b": 300}, memory_bytes=loaded)
+    assert (at.found["a"].failure, at.found["b"].confirmed, at.notes) == ("it is gone", True, ())
+
+
+def test_a_rate_that_few_blocks_were_near_is_not_called_settled() -> None:
+    at, _ = found(at_most(a=300), {"a": 300}, seconds=32)
+    assert at.found["a"].settled == 0.0
 
 
 def test_where_the_time_is_too_short_nothing_is_confirmed_and_it_is_said() -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,3 +227,20 @@ def test_the_order_in_which_trials_come_changes_nothing() -> None:
             first.chosen,
             first.reason,
         )
+
+
+def test_a_figure_that_not_all_show_parts_none_of_them() -> None:
+    """Neither the order of names decides, nor who happened to have the answers for a percentile."""
+    p50 = Figure("rate", more_is_better=False)
+    slow, quick = made("a", rate=20, p99=5), made("b", rate=10)
+    found = answer([slow, quick], [p50, LATENCY], [])
+    assert found.chosen == "b"
+    assert found.dominated == {"a": found.dominated["a"]}
+    assert found.reason.endswith("Not all of them show latency_ms p99, so that decided nothing")
+    wish = need("latency_ms", "p99", "at_most", "10", "1")
+    assert answer([replace(slow, figures={"rate": about(20)}), quick], [p50], [wish]).chosen == "b"
+
+
+def test_of_a_wish_for_nothing_at_all_the_least_comes_nearest() -> None:
+    wish = need("latency_ms", "p99", "at_most", "0", "1")
+    assert answer([made("a", p99=9), made("b", p99=5)], [RATE], [wish]).chosen == "b"
