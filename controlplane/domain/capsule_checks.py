@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from controlplane.domain.artifacts import check_digest
+from controlplane.domain.artifacts import check_beside, check_digest
 from controlplane.domain.capsules import Capsule
 from controlplane.domain.catalog import Objective
 from controlplane.domain.names import check_name, check_version
@@ -30,6 +30,7 @@ def check_replayable(capsule: Capsule) -> None:
         for number, version in capsule.versions.items():
             check_version(number)
             Load(Shape.CONCURRENCY, "1", rows=version.requests.rows)
+        check_beside(capsule.beside)  # a directory 1 beside a config would stand for the version that is measured
         check_digest(capsule.sweep.spec_digest)
         for trial in capsule.trials:  # models are called by the candidate, and rows are found by it
             for name in (trial.candidate, trial.artifact, *([trial.config_digest] if trial.config is not None else [])):

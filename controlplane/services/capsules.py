@@ -95,7 +95,8 @@ class CapsuleService:
             )
         check_replayable(capsule)
         old, trials = capsule.sweep, self._trials(capsule)
-        for sha256 in needed(capsule):
+        blobs = sorted(needed(capsule))
+        for sha256 in blobs:
             self._size(sha256)
         now = self._clock.now()
         blocks = len(capsule.measurements)
@@ -104,7 +105,12 @@ class CapsuleService:
             **old.plan,
             "method": REPLAY,
             "seconds": seconds,
-            REPLAY: {"capsule": document, "of": f"sweep {old.id} of {old.model}", "blocks": blocks},
+            REPLAY: {
+                "capsule": document,
+                "of": f"sweep {old.id} of {old.model}",
+                "blocks": blocks,
+                "blobs": list(blobs),
+            },
         }
         fresh = Sweep(
             id=0,

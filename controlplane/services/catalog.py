@@ -17,6 +17,7 @@ from controlplane.errors import ArtifactInvalid, InvalidInput, VersionImmutable
 from controlplane.services.access import AccessService
 from controlplane.services.ports import ArtifactStore, Clock, Inspector
 from controlplane.services.staging import GRACE, stage
+from controlplane.services.sweep_replay import replayed_blobs
 from controlplane.storage.catalog import blobs_of
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
@@ -171,7 +172,8 @@ class CatalogService:
         asked = sorted(blobs)
         pieces = [asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)]
         with self._storage.read() as unit:
-            return frozenset(blob for piece in pieces for blob in unit.catalog.referenced(piece))
+            replayed = frozenset(blob for plan in unit.sweeps.open_plans() for blob in replayed_blobs(plan))
+            return replayed.intersection(asked).union(*map(unit.catalog.referenced, pieces))
 
     # reading
 
@@ -237,8 +239,8 @@ class CatalogService:
     # collecting
 
     def prune(self, principal: Principal, *, apply: bool) -> Pruning:
-        """Find the blobs that no version, plan or revision needs and that were not written within the last day: uploads
-        that came to nothing. With `apply` they are deleted, after the audit log has said which."""
+        """Find the blobs that no version, plan or revision and no replay that may go on needs, and that were not written within the
+        last day: uploads that came to nothing. With `apply` they are deleted, after the audit log has said which."""
         self._access.require(principal, Permission.CATALOG_PRUNE)
         older_than = self._clock.now() - GRACE
         found = self._artifacts.sweep(self._needed, older_than=older_than, dry_run=True)

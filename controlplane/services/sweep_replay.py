@@ -31,6 +31,15 @@ def is_replay(sweep: Sweep) -> bool:
     return REPLAY in sweep.plan
 
 
+def replayed_blobs(plan: JsonObject) -> frozenset[str]:
+    """What a replay of this plan reads; nothing where it is another sweep's, whose versions are registered."""
+    named = plan.get(REPLAY)
+    if not isinstance(named, Mapping):
+        return frozenset()
+    blobs = named.get("blobs")
+    return frozenset(map(str, (named["capsule"], *(blobs if isinstance(blobs, list) else ()))))
+
+
 @dataclass(frozen=True, slots=True)
 class ReplayNext(Next):
     """Where a replay stands: nothing is searched, so nothing is decided of trials."""

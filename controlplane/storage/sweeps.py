@@ -142,6 +142,10 @@ class SweepStore:
             query = query.where(SweepRow.id < before)
         return tuple(_sweep(row) for row in self._session.scalars(query))
 
+    def open_plans(self) -> tuple[JsonObject, ...]:
+        """Of all that are not finished: each may go on."""
+        return tuple(self._session.scalars(select(SweepRow.plan).where(SweepRow.state != SweepState.FINISHED.value)))
+
     def move(self, sweep: int, new: SweepState, **values: object) -> Sweep:
         """The only way to change a state. Whoever measures loses the lease, unless the sweep goes on running. Raises
         TransitionIllegal, or Conflict when another transaction moved it."""

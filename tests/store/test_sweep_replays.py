@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.access import PrincipalKind, Role
+from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject, canonical_bytes, digest
 from controlplane.domain.capsule_names import anonymized
-from controlplane.domain.capsules import Capsule
-from controlplane.domain.sweep_rounds import Measurement
+from controlplane.domain.capsules import Capsule, CapsuleVersion
+from controlplane.domain.sweep_rounds import Measurement, Requests
 from controlplane.domain.sweeps import Sweep, SweepState
 from controlplane.errors import CapsuleInvalid, Conflict, NotFound, PermissionDenied, SweepInvalid
 from controlplane.services.capsule_files import CapsuleFile, open_capsule
 from controlplane.services.capsules import CapsuleService
+from controlplane.services.catalog import CatalogService
 from controlplane.services.sweep_runner import SweepRunner
 from controlplane.services.turns import Turns
 from controlplane.storage.artifacts import ObjectArtifactStore
@@ -214,6 +216,32 @@ def test_a_replay_that_was_killed_goes_on_with_what_is_missing(there: Capsules) 
     assert there.house.get(again).state is SweepState.FINISHED
     assert len(there.rows(again)) == len(there.rows(first(there)))
     assert bench.measured == len(there.rows(again)) - 5
+
+
+def test_what_a_replay_reads_is_kept_until_it_has_its_answer(there: Capsules, catalog: CatalogService) -> None:
+    """Of bytes that no version here needs. A cancelled one may be resumed any time later."""
+    with there.exported(first(there)) as opened:
+        capsule = opened.capsule
+    weights = there.store.add_stream([b"a stranger's weights"])[0]
+    golden = there.store.add_stream([b"a stranger's recorded inferences"])[0]
+    manifest = Manifest((FileEntry("model.onnx", 20, weights),))
+    foreign = replace(
+        capsule,
+        sweep=replace(capsule.sweep, evidence=None),
+        versions={3: CapsuleVersion(manifest, Requests(golden))},
+        trials=tuple(replace(one, artifact=manifest.digest) for one in capsule.trials),
+    )
+    document = there.upload(foreign)
+    again = there.service.replay(there.house["olga"], document)
+    there.house.sweeps.cancel(there.house["olga"], again.id)
+    there.house.clock.instant = there.house.clock.instant.replace(year=there.house.clock.instant.year + 100)
+    orphan = there.store.add_stream([b"nobody's"])[0]
+
+    assert catalog.prune(there.house["ada"], apply=True).blobs == (orphan,)
+    there.house.sweeps.resume(there.house["olga"], again.id)
+    there.run(SimulatedBench())
+    assert there.house.get(again).state is SweepState.FINISHED, there.house.get(again).message
+    assert catalog.prune(there.house["ada"], apply=True).blobs == tuple(sorted((weights, golden, document)))
 
 
 def test_bytes_that_are_nowhere_are_asked_for_before_anything_starts(there: Capsules) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.capsule_checks import check_replayable
 from controlplane.domain.capsules import Capsule
 from controlplane.domain.sweep_rounds import Measurement, Requests, Step
@@ -14,6 +15,7 @@ from controlplane.errors import CapsuleInvalid
 from tests.unit.domain.test_capsules import a_capsule
 
 Change = Callable[[Capsule], Capsule]
+DIGEST = "sha256:" + "1" * 64
 
 
 def block(change: Callable[[Measurement], Measurement]) -> Change:
@@ -62,6 +64,8 @@ def test_what_was_exported_may_be_replayed() -> None:
          "twice"),
         (lambda c: replace(c, trials=(replace(c.trials[0], number=2**33), c.trials[1])), "impossible number"),
         (lambda c: replace(c, sweep=replace(c.sweep, model="../up")), "cannot be replayed"),
+        (lambda c: replace(c, beside=Manifest((FileEntry("1/model.onnx", 1, DIGEST),))), "'1/model.onnx' cannot lie beside"),
+        (lambda c: replace(c, beside=Manifest((FileEntry("config.pbtxt", 1, DIGEST),))), "'config.pbtxt' cannot lie beside"),
         (lambda c: replace(c, versions={0: c.versions[3]}), "version 0 is not allowed"),
         (lambda c: replace(c, versions={3: replace(c.versions[3], requests=Requests("x", 0))}), "load.rows"),
         (lambda c: replace(c, dropped=("x" * 3000,)), "has 3000 characters"),
