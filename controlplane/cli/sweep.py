@@ -138,7 +138,7 @@ def run(
         started = session.client.sweeps.start(new)
     if session.output == "table":
         _plan(session, started)
-    _finish(session, started, wait=wait, timeout=timeout)
+    finish(session, started, wait=wait, timeout=timeout)
 
 
 @sweep.command("list")
@@ -199,7 +199,7 @@ def show(session: Session, name: str, *, trials: bool) -> None:
 @pass_session
 def watch(session: Session, number: int, *, wait: bool, timeout: float | None) -> None:
     """Follow a sweep to its answer."""
-    _finish(session, session.client.sweeps.get(number), wait=wait, timeout=timeout)
+    finish(session, session.client.sweeps.get(number), wait=wait, timeout=timeout)
 
 
 @sweep.command()
@@ -235,10 +235,10 @@ def cancel(session: Session, number: int) -> None:
 @pass_session
 def resume(session: Session, number: int, *, wait: bool, timeout: float | None) -> None:
     """Go on with a sweep that failed or was cancelled. What was measured counts."""
-    _finish(session, session.client.sweeps.resume(number), wait=wait, timeout=timeout)
+    finish(session, session.client.sweeps.resume(number), wait=wait, timeout=timeout)
 
 
-def _finish(session: Session, started: SweepView, *, wait: bool, timeout: float | None) -> None:
+def finish(session: Session, started: SweepView, *, wait: bool, timeout: float | None) -> None:
     """Wait for a sweep, show its answer, and raise ApiError when there is none."""
     number, sweeps = started.id, session.client.sweeps
     if not wait:

@@ -1,20 +1,17 @@
 # Capsules by the command line: a sweep into a file, its check, and its rounds again.
 from __future__ import annotations
 
-import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from clients.control.errors import ApiError
-from clients.control.types import NewReplay, SweepView
+from clients.control.types import NewReplay
 from controlplane.cli.output import emit, facts, heading
-from controlplane.cli.progress import bytes_bar, interruptible, sending
+from controlplane.cli.progress import bytes_bar, sending
 from controlplane.cli.session import Session, Verb, pass_session, say
-from controlplane.cli.sweep import waiting
-from controlplane.cli.sweep_progress import followed
+from controlplane.cli.sweep import finish, waiting
 
 if TYPE_CHECKING:
     from controlplane.services.capsule_files import CapsuleFile
@@ -97,7 +94,7 @@ def replay(
         document = _upload(session, opened)
     with sending("tritonctl sweep list"):
         started = session.client.sweeps.replay(NewReplay(document, bench, model))
-    _finish(session, started, wait=wait, timeout=timeout)
+    finish(session, started, wait=wait, timeout=timeout)
 
 
 def _refuse(file: Path, wrong: tuple[str, ...]) -> None:
@@ -161,34 +158,3 @@ def _page(file: Path, said: dict[str, object]) -> None:
         heading("dropped")
         for line in dropped:
             click.echo(f"  {line}")
-
-
-def _finish(session: Session, started: SweepView, *, wait: bool, timeout: float | None) -> None:
-    """Wait for a replay, show what agrees, and raise ApiError when it did not come to its end."""
-    number, sweeps = started.id, session.client.sweeps
-    if not wait:
-        say(f"sweep {number} is {started.state}: tritonctl sweep watch {number}")
-        emit(session, started, lambda: None)
-        return
-    going_on = (
-        f"sweep {number} goes on without us; next: tritonctl sweep watch {number}, or tritonctl sweep cancel {number}"
-    )
-    with interruptible(going_on):
-        for _ in followed(sweeps.watch(number, deadline_seconds=timeout or math.inf)):
-            pass
-    ended = sweeps.get(number)
-    if ended.state != "finished":
-        raise ApiError(
-            f"sweep {number} is {ended.state}. {ended.message}".rstrip(". "),
-            code=f"sweep.{ended.state}",
-            exit_code=7,
-            hint=f"tritonctl sweep resume {number}",
-        )
-    emit(session, ended, lambda: _agreement(ended))
-
-
-def _agreement(ended: SweepView) -> None:
-    from controlplane.cli.sweep_pages import agreement_page, title
-
-    title(ended)
-    agreement_page(ended.answer or {})

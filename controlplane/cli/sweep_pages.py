@@ -80,7 +80,7 @@ def answer_page(sweep: SweepView, trials: Sequence[TrialView]) -> None:
     """The front, the choice with its reason, what lost and why, and the next command."""
     answer = sweep.answer or {}
     if "replay" in answer:
-        agreement_page(answer)
+        _agreement_page(answer)
         return
     by_name = {trial.name: trial for trial in trials}
     chosen = answer.get("chosen")
@@ -115,7 +115,7 @@ def _by_reason(lost: Sequence[TrialView]) -> list[tuple[object, ...]]:
     ]
 
 
-def agreement_page(answer: JsonObject) -> None:
+def _agreement_page(answer: JsonObject) -> None:
     """Of a replay: which figures agree with those of its capsule, and what differs of the machines."""
     click.echo(f"  {answer.get('reason')}")
     for what, name in (("figures", "because"), ("beside", "notes")):

@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import json
 import tarfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from controlplane.cli.app import main
 from controlplane.wiring import SystemClock
 from tests.simulated_bench import FINGERPRINT
 from tests.store.api.conftest import Api, Cli
@@ -82,6 +85,31 @@ def test_a_capsule_is_exported_checked_and_replayed(swept: Cli, tmp_path: Path, 
         assert "a replay of sweep 1 of double: " in said
         assert "\nbeside\n  machine: no difference of the fingerprints\n" in said
         assert "nothing is chosen" not in said
+
+
+def test_a_replay_that_comes_to_no_end_is_told_as_a_program_reads_it(
+    swept: Cli, api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "first.capsule"
+    swept("sweep", "export", "1", "--out", str(file))
+
+    def cancel() -> None:
+        sweeps = api.as_("author").sweeps
+        while not any(one.id == 2 for one in sweeps.list().items):
+            time.sleep(0.05)
+        sweeps.cancel(2)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    try:
+        status = main(["sweep", "replay", str(file), "-o", "json"])
+    finally:
+        thread.join()
+    written = capsys.readouterr()
+    assert status == 7
+    found = json.loads(written.out)
+    assert (found["id"], found["state"], found["message"]) == (2, "cancelled", "cancelled by author")
+    assert "sweep.cancelled" in written.err
 
 
 def test_an_anonymous_capsule_says_what_was_dropped(
