@@ -24,6 +24,8 @@ from controlplane.domain.sweep_search import UNKNOWN, figure_name, words
 from controlplane.domain.sweeps import Trial
 
 AGREES, DIFFERS, UNTOLD = "agrees", "differs", "cannot tell"
+_TWICE = 2.0
+"""An interval that holds a figure so many times as good or as bad says nothing of agreement."""
 _RESOLUTION = 0.001
 """The least spread of a log that is believed: histograms keep three figures."""
 
@@ -218,7 +220,9 @@ def _interval(mean: float, square: float, degrees: float, level: float) -> Inter
 def _outcome(ratio: Interval, margin: float) -> str:
     if math.isnan(ratio.value) or math.isinf(ratio.high):
         return UNTOLD
-    return DIFFERS if ratio.low > 1 + margin or ratio.high < 1 / (1 + margin) else AGREES
+    if ratio.low > 1 + margin or ratio.high < 1 / (1 + margin):
+        return DIFFERS
+    return AGREES if 1 / _TWICE <= ratio.low and ratio.high <= _TWICE else UNTOLD
 
 
 def _measured(rows: Iterable[Measurement]) -> set[str]:

@@ -17,15 +17,17 @@ ASKED: Asked = asked_of(CAPSULE.sweep)
 MARGIN = 0.05
 
 
-def drawn(seed: int, *, turns: int = 6, factors: Sequence[float] = (1, 1), drift: float = 1.0) -> list[Measurement]:
-    """Throughputs about 500 and 800, with a noise of 3 % in each block; `factors` are those of the two trials."""
+def drawn(
+    seed: int, *, turns: int = 6, factors: Sequence[float] = (1, 1), drift: float = 1.0, spread: float = 0.03
+) -> list[Measurement]:
+    """Throughputs about 500 and 800, with a noise of `spread` in each block; `factors` are those of the two trials."""
     noise = random.Random(seed)
     return [
         replace(
             a_block(trial, turn),
             figures={
-                "throughput": base * factor * drift * noise.lognormvariate(0, 0.03),
-                "latency_ms p99": 8 / factor / drift * noise.lognormvariate(0, 0.03),
+                "throughput": base * factor * drift * noise.lognormvariate(0, spread),
+                "latency_ms p99": 8 / factor / drift * noise.lognormvariate(0, spread),
             },
         )
         for turn in range(turns)
@@ -89,6 +91,12 @@ def test_too_few_blocks_tell_nothing() -> None:
 
     assert {one.outcome for one in found.values()} == {UNTOLD}
     assert found[1, "throughput"].words.startswith("trial 1, throughput: cannot be told; ")
+
+
+def test_blocks_too_few_and_noisy_to_see_a_figure_twice_as_bad_do_not_agree() -> None:
+    found = compared(drawn(1, turns=3, spread=0.25), drawn(2, turns=3, spread=0.25, drift=0.5))
+
+    assert {one.outcome for one in found.values()} == {UNTOLD}
 
 
 def test_a_trial_that_failed_on_one_side_alone_is_named() -> None:
