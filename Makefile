@@ -64,6 +64,7 @@ bench: venv
 	@for suite in $(SUITE); do $(BIN)/python -m tests.bench.$$suite || exit 1; done
 
 soak: venv
+	@test -z "$(ARGS)" || test $(words $(SOAK)) = 1 || { echo "error: ARGS are for one soak: name it by SOAK=sweep" >&2; exit 2; }
 	@for soak in $(SOAK); do case $$soak in \
 		changes) $(BIN)/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS) ;; \
 		sweep) $(BIN)/python -m tests.bench.sweep --seeds 10 --reference-seconds 1800 --rivals 2 $(ARGS) ;; \
