@@ -24,6 +24,8 @@ OVERTIME = "the time of the search was over"
 _PERCENTS = (50.0, 90.0, 95.0, 99.0)
 _DRAW = Decimal("0.99")
 """Of a rate that is to be sustained: how many arrivals there are in a block is drawn, and this much less is no miss."""
+_DEVIATIONS = 3.0
+"""Of the number of arrivals that a rate draws: with still fewer answers it was not kept up."""
 _SHOWS = frozenset({Verdict.VALID, Verdict.UNSTABLE, Verdict.TOO_FEW_SAMPLES, Verdict.CLIENT_LIMITED})
 """What failing requests left says nothing of the candidate's speed. A client that was too slow itself makes a candidate look slower,
 never faster: leaving it out would lose the fastest."""
@@ -175,13 +177,16 @@ def block_of(asked: Asked, measurements: Sequence[Measurement], *, everything: b
 
 
 def shown_by(one: Measurement) -> dict[str, float]:
-    """A rate that was kept up is the throughput: how many arrivals it drew says nothing of the candidate."""
+    """A rate that was kept up is the throughput: how many arrivals it drew says nothing of the candidate. A valid block need not have
+    kept it up: a queue that only grows takes a while to be long."""
     found = dict(one.figures)
     if one.order.step.shape is Shape.FIND_RATE:
         answered = one.completed / one.seconds if one.seconds > 0 else 0.0
         return {RATE: min(found[RATE], _BEYOND * answered)} if RATE in found and answered > 0 else {}
-    if one.order.step.shape is Shape.RATE and one.verdict is Verdict.VALID:
-        found[THROUGHPUT] = float(one.order.step.text)
+    if one.order.step.shape is Shape.RATE and one.verdict is Verdict.VALID and THROUGHPUT in found and one.seconds > 0:
+        rate = float(one.order.step.text)
+        if found[THROUGHPUT] >= rate * (float(_DRAW) - _DEVIATIONS / math.sqrt(rate * one.seconds)):
+            found[THROUGHPUT] = rate
     return found
 
 

@@ -110,6 +110,18 @@ def test_a_rate_that_was_kept_up_is_the_throughput_however_many_arrivals_were_dr
     assert [one.bound for one in which.hard if one.name == "many"] == ["396"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "throughput", "shown"), [(8.0, 300.0, 300.0), (8.0, 378.0, 400.0), (60.0, 378.0, 378.0)]
+)
+def test_a_rate_that_was_not_kept_up_is_not_the_throughput_though_its_block_is_valid(
+    seconds: float, throughput: float, shown: float
+) -> None:
+    which = asked(load(rate="400"), [MANY], 0.05, 2.0)
+    block = block_of(which, [measured(which.steps[0], figures={"throughput": throughput}, seconds=seconds)])
+    assert block is not None
+    assert block.figures["throughput"] == shown
+
+
 def test_candidates_that_could_not_be_measured_or_mostly_failed_are_told_with_why() -> None:
     which = asked(LADDER, [], 0.05, 1.0)
     step = which.steps[0]
