@@ -20,7 +20,8 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool)
     """`trials` in the order in which they were asked for, the base configs first; `exhausted`: nobody knows any more.
 
     The reference of a round is the first candidate that failed in none before it. Who fails later is no reason to lay out rounds that
-    are over in another way: their rows are found by place."""
+    are over in another way: their rows are found by place. For that a batch is filled before it is measured, unless nobody knows
+    any more: then it is the last."""
     terms = rounds.terms
     tried = [one for one in trials if not one.refused]
     names = [one.candidate for one in tried]
@@ -29,7 +30,15 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool)
     able: list[str] = []
     planned = terms.stages.race[0]
     steps = [(step, planned.seconds) for step in terms.asked.steps]
+    lacks = 0  # of the last batch
     for batch in _batches(tried):
+        lacks = (
+            0
+            if tried[0].candidate in batch
+            else min(ASKED_AT_ONCE, terms.candidates - len(tried) + len(batch)) - len(batch)
+        )
+        if lacks > 0 and not exhausted and not rounds.begun:
+            return Raced(race(terms.rules, names, []), (), rounds.budget(), asks=lacks, seen=_seen(looks))
         reference = able[0] if able else None
         beside = batch if reference is None else [*batch, reference]
         turns = [_drawn(terms.seed, rounds.number + 1, turn, beside) for turn in range(planned.turns)]
@@ -43,6 +52,7 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool)
     budget = rounds.budget()
     each = (ASKED_AT_ONCE + 1) * planned.turns * planned.steps * (planned.seconds + budget.overhead)
     time = budget.left - budget.of(terms.stages.confirm) - budget.of(terms.stages.rate)
+    exhausted = exhausted or lacks > 0
     if not exhausted and len(tried) < terms.candidates and (not looks or time > each):
         asks = min(ASKED_AT_ONCE, terms.candidates - len(tried))
         return Raced(race(terms.rules, names, []), (), budget, asks=asks, seen=_seen(looks))

@@ -19,6 +19,7 @@ from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Ste
 from controlplane.domain.sweep_spec import Method, spec_from_json
 from controlplane.domain.sweep_time import Budget, Stages, overhead_seconds, spent_seconds, stages_of
 from controlplane.domain.sweeps import Sweep, Taken, Trial
+from controlplane.errors import Conflict
 
 ASKED_AT_ONCE = 4
 """Candidates that an optuna search measures, beside the reference, before it asks for more."""
@@ -41,6 +42,7 @@ class Terms:
     sizes: Mapping[int, int]
     memory_bytes: int
     began_at: datetime | None = None
+    model: str = ""
 
     def seconds_at(self, rate: float, share: float = 1.0) -> float:
         """How long a block at a constant rate has to be, so that it shows every percentile that an objective names; no less than this
@@ -78,6 +80,7 @@ def terms_of(sweep: Sweep, sizes: Mapping[int, int], memory_bytes: int) -> Terms
         sizes=sizes,
         memory_bytes=memory_bytes,
         began_at=sweep.began_at,
+        model=sweep.model,
     )
 
 
@@ -143,7 +146,7 @@ class Rounds:
         loaded: Sequence[str] = (),
     ) -> tuple[list[Measurement], Ahead | None]:
         """The next round's measurements, or what is missing of it. `steps` are those of a candidate, with the seconds of each;
-        `loaded` stay so, though they may have no block."""
+        `loaded` stay so, though they may have no block. Raises Conflict where the rows of the round are of other blocks."""
         self.number += 1
         orders = [
             BlockOrder(0, turn, name, step, seconds, self._seed(turn, at))
@@ -153,11 +156,29 @@ class Rounds:
         ]
         orders = [replace(order, place=place) for place, order in enumerate(orders)]
         known = self._rows.get(self.number, {})
+        self._check(orders, known)
         missing = tuple(order for order in orders if order.place not in known)
         if missing:
             names = dict.fromkeys((*loaded, *sorted({order.candidate for order in orders})))
             return [], Ahead(self.number, stage, missing, len(orders), tuple(names))
         return [known[order.place].measurement for order in orders], None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the next round has rows."""
+        return self.number + 1 in self._rows
+
+    def _check(self, orders: Sequence[BlockOrder], known: Mapping[int, Taken]) -> None:
+        """Rows are found by place: those of a course that was laid out in another way must not count for this one."""
+        for place, one in sorted(known.items()):
+            had, now = one.measurement.order, orders[place] if place < len(orders) else None
+            if now is None or (had.candidate, had.turn, had.step) != (now.candidate, now.turn, now.step):
+                sweep, model = one.measurement.sweep, self.terms.model
+                raise Conflict(
+                    f"block {place} of round {self.number} of sweep {sweep} was {_named(had)}, and now would be "
+                    f"{'none' if now is None else _named(now)}: another version of the control plane laid out its rounds",
+                    hint=f"tritonctl sweep show {sweep} has what was measured; run the sweep anew: tritonctl sweep run {model}",
+                )
 
     def standing(self, rules: Rules, names: Sequence[str], looks: Sequence[Look]) -> Standing:
         """Rows are never changed, so that as many looks at the same candidates are the same looks."""
@@ -184,6 +205,10 @@ class Rounds:
         """Of a digest, because it says the same everywhere. All of a turn get the same arrivals, so that these part nobody."""
         text = f"{self.terms.seed}:{self.number}:{turn}:{step}"
         return int(digest_bytes(text.encode()).removeprefix("sha256:")[:8], 16) >> 1
+
+
+def _named(order: BlockOrder) -> str:
+    return f"{order.candidate[:19]} at {order.step.label} in turn {order.turn}"
 
 
 def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> Raced:

@@ -194,12 +194,15 @@ def _starts(terms: Terms, found: Raced, measurements: Sequence[Measurement]) -> 
     if terms.asked.rate is not None:
         most = max(float(each.text) for each in terms.asked.steps)
         return dict.fromkeys(names, most / BEGIN)
-    seen = figures_seen(terms.asked, measurements)
+    before = [
+        one for one in measurements if one.stage is not Stage.RATE
+    ]  # the first rate is the same however many follow
+    seen = figures_seen(terms.asked, before)
     starts = {}
     for name in names:
         figures = seen.get(name, {})
         shown = figures.get(RATE) or figures.get(THROUGHPUT)
-        own = [one.completed / one.seconds for one in measurements if one.order.candidate == name and one.seconds > 0]
+        own = [one.completed / one.seconds for one in before if one.order.candidate == name and one.seconds > 0]
         answered = max(own, default=0.0)
         start = answered if shown is None else min(shown.value, _NEAR * answered) if terms.asked.ramps else shown.value
         if start > 0:

@@ -101,13 +101,16 @@ class Simulated:
                 fresh: tuple[Candidate | Refusal, ...] = (*asked.candidates, *asked.refusals)
                 self.trials += [trial_of(1, n, one, "artifact") for n, one in enumerate(fresh, len(self.trials) + 1)]
                 continue
-            self.bench.measure(
-                order_of(now, self.material),
-                None,  # type: ignore[arg-type]  # nothing is fetched
-                done=lambda one: self.taken.append(Taken(one, 1)),
-                go_on=lambda: None,
-            )
+            self.measure(exhausted=exhausted)
         return now.conclusion()
+
+    def measure(self, *, exhausted: bool = False) -> None:
+        self.bench.measure(
+            order_of(self.where(exhausted=exhausted), self.material),
+            None,  # type: ignore[arg-type]  # nothing is fetched
+            done=lambda one: self.taken.append(Taken(one, 1)),
+            go_on=lambda: None,
+        )
 
     def chosen(self, end: Conclusion) -> Trial | None:
         return next((one for one in self.trials if one.name == end.answer["chosen"]), None)
@@ -324,12 +327,7 @@ def test_what_was_predicted_keeps_to_the_memory() -> None:
 def test_where_nothing_else_is_worth_measuring_it_is_said() -> None:
     sweep = Simulated({"space": LARGE})
     while (now := sweep.where()).ahead is not None:
-        sweep.bench.measure(
-            order_of(now, sweep.material),
-            None,  # type: ignore[arg-type]  # nothing is fetched
-            done=lambda one: sweep.taken.append(Taken(one, 1)),
-            go_on=lambda: None,
-        )
+        sweep.measure()
     assert now.asks
     assert sweep.where(exhausted=True).ahead is not None
     assert sweep.where(exhausted=True).raced.notes == ("only the first 16 candidates were tried: no other is worth it",)
