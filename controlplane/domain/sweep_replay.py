@@ -222,7 +222,7 @@ def _outcome(ratio: Interval, margin: float) -> str:
         return UNTOLD
     if ratio.low > 1 + margin or ratio.high < 1 / (1 + margin):
         return DIFFERS
-    return AGREES if 1 / _TWICE <= ratio.low and ratio.high <= _TWICE else UNTOLD
+    return AGREES if ratio.low >= 1 / _TWICE and ratio.high <= _TWICE else UNTOLD
 
 
 def _measured(rows: Iterable[Measurement]) -> set[str]:
