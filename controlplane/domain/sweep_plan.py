@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -15,6 +16,7 @@ from controlplane.domain.sweep_spec import Load, Method, Search, Shape
 from controlplane.domain.sweep_values import plain
 from controlplane.errors import SweepInvalid
 
+_SHAPED = frozenset({Shape.RAMP, Shape.BURSTS, Shape.CURVE})
 FINALISTS, HIGHEST, PREDICTED = "finalists", "highest rate", "predicted"
 _PROCESS_BYTES = 80 << 20
 """One instance without its weights, as seen of our own backend."""
@@ -24,7 +26,9 @@ _PREDICTED = 3
 """Where not all are tried, each so many that are spread over the space predict one more."""
 _SHORTEST_RAMP = 0.5
 """A bound of some ms takes its time to break."""
-_FEWEST_TURNS = 3
+_FEWEST_TURNS, _TURNS = 3, 6
+_LENGTHS = (4.0, 2.0, 1.0, 0.5)
+"""Of blocks, in seconds: those of finalists are twice as long, those of the first round half."""
 _KEPT, _DEVIATIONS = 1.1, 3.0
 MOST_RESERVED = 0.4
 """Of the time, for finalists, and for their highest rate."""
@@ -146,32 +150,53 @@ def plan(
     objectives: Sequence[Objective] = (),
     costs: Costs | None = None,
 ) -> Plan:
-    """For `there` candidates, `beside` of them loaded at once. Blocks are as long as the budget allows; where the shortest are
-    too long, a race or an optuna search tries fewer candidates. Raises SweepInvalid when not even two fit, or, for an
+    """For `there` candidates, `beside` of them loaded at once. Blocks are as long as the budget allows, and last as long as the load's
+    shape; where the shortest are too long, a race or an optuna search tries fewer candidates. Raises SweepInvalid when not even two fit, or, for an
     exhaustive search, not all."""
     if there < 1:
         raise SweepInvalid("there is no candidate to measure", hint="see why each was refused, and widen the space")
     told, most = costs or Costs(), min(there, search.candidates)
-    steps = max(1, len(choice.load.steps))
+    steps, whole = max(1, len(choice.load.steps)), period(choice.load)
     for count in range(most, 0, -1):
-        for seconds in (4.0, 2.0, 1.0, 0.5):
+        for seconds in _LENGTHS:
             more = min(most - count, beside - count)
             stages = _stages(
                 search.method, count, steps, seconds, max(1, beside), more=more, finds_rate=choice.finds_rate
             )
+            if whole:
+                stages = tuple(_shaped(one, whole, fewest_turns=seconds == _LENGTHS[-1]) for one in stages)
             lasts = math.ceil(sum(stage.lasts(told) for stage in stages))
             if lasts <= search.seconds:
                 notes = [_tried(count, there, stages, search)] if count < there else []
                 notes += _untold(choice, stages, objectives, search.seconds)
+                if choice.load.shape is Shape.TRACE:
+                    notes.append(_beginning(stages))
                 return Plan(search.method, stages, count, lasts, tuple(notes))
         if search.method is Method.EXHAUSTIVE or count <= 2:
+            shape = choice.load.shape.value
+            blocks = f" in blocks that send the whole {shape} of {whole:g} s" if whole else ""
             raise SweepInvalid(
-                f"{count} candidates need {lasts} s, and the budget is {search.seconds} s",
+                f"{count} candidates need {lasts} s{blocks}, and the budget is {search.seconds} s",
                 hint=f"give it the time: --seconds {lasts}, or search.seconds: {lasts} in its spec"
-                + (", or take steps away from the load" if steps > 1 else ""),
+                + (", or take steps away from the load" if steps > 1 else "")
+                + (f", or make load.{shape} shorter" if whole else ""),
                 details={"seconds": lasts},
             )
     raise AssertionError("count ends at 1")
+
+
+def period(load: Load) -> float:
+    """Seconds after which a load has been all that it is; 0 where it is always the same, and of a trace, which lies on the bench's host."""
+    numbers = [float(one) for one in re.split("[:,]", load.text)] if load.shape in _SHAPED else []
+    match load.shape:
+        case Shape.RAMP:
+            return numbers[2]
+        case Shape.BURSTS:
+            return numbers[1] + numbers[2]
+        case Shape.CURVE:
+            return numbers[-2]
+        case _:
+            return 0.0
 
 
 def groups(
@@ -215,11 +240,22 @@ def _stages(
         found.append(Stage(name, count, 3, steps, seconds, count))
     finalists = min(_FINALISTS, count)
     loads = _loads(finalists, found[-1].candidates, beside)
-    turns = 3 if finds_rate else 6  # blocks at constant rates follow, which confirm more than ramps do
+    turns = _FEWEST_TURNS if finds_rate else _TURNS  # blocks at constant rates follow, which confirm more than ramps do
     found.append(Stage(FINALISTS, finalists, turns, steps, 2 * seconds, loads))
     if finds_rate:
         found.append(Stage(HIGHEST, finalists, _RATES, 1, 2 * seconds, 0))
     return tuple(found)
+
+
+def _shaped(stage: Stage, whole: float, *, fewest_turns: bool) -> Stage:
+    """With blocks of whole periods: part of one is another load."""
+    turns = min(stage.turns, _FEWEST_TURNS) if fewest_turns else stage.turns
+    return replace(stage, turns=turns, seconds=math.ceil(stage.seconds / whole) * whole)
+
+
+def _beginning(stages: Sequence[Stage]) -> str:
+    least, most = min(one.seconds for one in stages), max(one.seconds for one in stages)
+    return f"of the trace, blocks send the first {least:g} to {most:g} s: how long it is, only the bench's host knows"
 
 
 def _loads(now: int, before: int, beside: int) -> int:

@@ -116,6 +116,45 @@ def test_what_cannot_be_planned_is_refused() -> None:
     assert (caught.value.hint or "").endswith(", or take steps away from the load")
 
 
+@pytest.mark.parametrize(
+    ("shape", "text", "whole"),
+    [(Shape.RAMP, "10:400:20", 20.0), (Shape.CURVE, "0:10,7:400,14.5:10", 14.5), (Shape.BURSTS, "400:2:8:1", 10.0)],
+)
+def test_blocks_last_as_long_as_the_shape_of_their_load(shape: Shape, text: str, whole: float) -> None:
+    choice = LoadChoice(Load(shape, text), finds_rate=False, reason="")
+
+    made = plan(Search(seconds=3600), choice, 4, beside=4)
+
+    assert made.stages[0].seconds == whole
+    assert all(stage.seconds % whole == 0 for stage in made.stages)
+    assert [stage.turns for stage in made.stages] == [3, 3, 6][-len(made.stages) :]
+    with pytest.raises(
+        SweepInvalid, match=f"2 candidates need .* send the whole {shape.value} of {whole:g} s"
+    ) as caught:
+        plan(Search(seconds=60), choice, 4, beside=4)
+    need = int(str(caught.value.details["seconds"]))
+    assert (caught.value.hint or "").endswith(f"search.seconds: {need} in its spec, or make load.{shape.value} shorter")
+    again = plan(Search(seconds=need), choice, 4, beside=4)
+    assert {(stage.turns, stage.seconds) for stage in again.stages} == {(3, whole)}
+
+
+def test_short_shapes_are_sent_as_often_as_they_go_into_a_block() -> None:
+    choice = LoadChoice(Load(Shape.BURSTS, "400:1:2"), finds_rate=False, reason="")
+
+    assert {stage.seconds for stage in plan(Search(seconds=3600), choice, 8, beside=8).stages} == {3.0, 6.0, 9.0}
+
+
+def test_of_a_trace_the_plan_says_that_its_beginning_is_sent() -> None:
+    choice = LoadChoice(Load(Shape.TRACE, "monday.txt"), finds_rate=False, reason="")
+
+    made = plan(Search(), choice, 2, beside=2)
+
+    seconds = [stage.seconds for stage in made.stages]
+    assert made.notes == (
+        f"of the trace, blocks send the first {min(seconds):g} to {max(seconds):g} s: how long it is, only the bench's host knows",
+    )
+
+
 def test_a_percentile_that_will_lack_answers_is_told_before_it_starts() -> None:
     slow = LoadChoice(Load(Shape.RATE, "10"), finds_rate=False, reason="")
 
