@@ -194,7 +194,8 @@ class SweepStore:
         free.lease_owner = owner
         free.lease_expires_at = now + timedelta(seconds=seconds)
         free.state = SweepState.RUNNING.value
-        free.began_at = free.began_at or now
+        if free.began_at is None or not self.measured(free.id):
+            free.began_at = now  # whoever claimed it before left nothing, and may have left long ago
         self._session.flush()
         return free.id, free.lease_token
 

@@ -206,6 +206,28 @@ def test_what_takes_its_worker_down_each_time_ends_after_three(house: SweepHouse
     assert house.get(sweep).state is SweepState.FINISHED
 
 
+def test_what_passed_before_anything_was_measured_is_not_charged_to_who_goes_on(house: SweepHouse, runner: Run) -> None:
+    sweep, bench = house.start(search={"seconds": 60}), SimulatedBench(kill_after=0)
+    with pytest.raises(Killed):
+        runner(bench).once()
+    first = house.get(sweep).began_at
+    assert first is not None
+    house.clock.instant += timedelta(minutes=5)
+    bench.kill_after = bench.measured + 3
+    with pytest.raises(Killed):
+        runner(bench).once()
+    began = house.get(sweep).began_at
+    assert began is not None
+    assert began - first >= timedelta(minutes=5)
+    house.clock.instant += timedelta(minutes=5)
+    bench.kill_after = None
+    assert runner(bench).once()
+    found = house.get(sweep)
+    assert found.began_at == began
+    assert found.answer is not None
+    assert found.answer["chosen"] is not None
+
+
 def test_candidates_that_cannot_be_loaded_are_rows_with_reason_and_log(house: SweepHouse, runner: Run) -> None:
     """Sweep acceptance 6: the sweep goes on."""
     sweep = house.start()
