@@ -194,9 +194,8 @@ def _starts(terms: Terms, found: Raced, measurements: Sequence[Measurement]) -> 
     if terms.asked.rate is not None:
         most = max(float(each.text) for each in terms.asked.steps)
         return dict.fromkeys(names, most / BEGIN)
-    before = [
-        one for one in measurements if one.stage is not Stage.RATE
-    ]  # the first rate is the same however many follow
+    # the first rate is the same however many follow
+    before = [one for one in measurements if one.stage is not Stage.RATE]
     seen = figures_seen(terms.asked, before)
     starts = {}
     for name in names:
