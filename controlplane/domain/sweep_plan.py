@@ -12,6 +12,7 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Objective
 from controlplane.domain.config_tree import messages, number
 from controlplane.domain.sweep_candidates import Candidate
+from controlplane.domain.sweep_figures import bound_of
 from controlplane.domain.sweep_spec import Load, Method, Search, Shape
 from controlplane.domain.sweep_values import plain
 from controlplane.errors import SweepInvalid
@@ -49,7 +50,7 @@ class LoadChoice:
 def load_of(wish: Load | None, objectives: Sequence[Objective]) -> LoadChoice:
     """The spec's load, or the one that the hard objectives ask for: a rate to sustain, a concurrency, or a ladder."""
     hard = [one for one in objectives if one.weight is None]
-    limited = any(one.metric.endswith("_ms") and one.direction == "at_most" for one in hard)
+    limited = bound_of(objectives) is not None
     if wish is not None:
         return LoadChoice(wish, wish.shape is Shape.FIND_RATE, f"{wish.shape.value} {wish.text}, as the spec says")
     for metric, shape, words in (

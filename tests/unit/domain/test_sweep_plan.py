@@ -24,6 +24,8 @@ ONE = LoadChoice(Load(Shape.RATE, "400"), finds_rate=False, reason="")
     [
         ([], Load(Shape.CONCURRENCY, "1,4,16,64"), False),
         ([P99], Load(Shape.CONCURRENCY, "16"), True),
+        ([replace(P99, metric="ttft_ms")], Load(Shape.CONCURRENCY, "1,4,16,64"), False),
+        ([replace(P99, qualifier="pictures")], Load(Shape.CONCURRENCY, "1,4,16,64"), False),
         ([RATE], Load(Shape.RATE, "400.5"), False),
         ([P99, RATE], Load(Shape.RATE, "400.5"), True),
         ([RATE, replace(RATE, name="more", bound="900")], Load(Shape.RATE, "900"), False),
