@@ -62,7 +62,8 @@ def concluded(
     if chosen is None:
         notes += [_short(terms)]
     else:
-        notes += [_beside_base(asked, trials, measurements, chosen, rates), _late(measurements, chosen, rates)]
+        own = _rests_on(measurements, chosen, rates)
+        notes += [_beside_base(asked, trials, measurements, chosen, rates), _late(own), _failing(own)]
     notes += [_stolen(measurements)]
     made: JsonObject = {
         "schema": 1,
@@ -240,18 +241,31 @@ def _beside_base(
     )
 
 
-def _late(measurements: Sequence[Measurement], chosen: Trial, rates: Mapping[str, Found]) -> str:
-    """Of the blocks that the answer rests on, how many the generator sent late. They count: it only makes a candidate look slower."""
+def _rests_on(measurements: Sequence[Measurement], chosen: Trial, rates: Mapping[str, Found]) -> list[Measurement]:
     rate = rates.get(chosen.candidate)
-    own = [one for one in measurements if one.order.candidate == chosen.candidate and one.stage is Stage.CONFIRM]
     if rate is not None and rate.confirmed:
-        own = list(rate.again)
+        return list(rate.again)
+    return [one for one in measurements if one.order.candidate == chosen.candidate and one.stage is Stage.CONFIRM]
+
+
+def _late(own: Sequence[Measurement]) -> str:
+    """How many of the blocks the generator sent late. They count: it only makes a candidate look slower."""
     late = sum(one.verdict is Verdict.CLIENT_LIMITED for one in own)
     if not late:
         return ""
     return (
         f"in {late} of the {len(own)} blocks that the choice rests on the load generator itself was late, which counts against the "
         "candidate: on a host with processors to spare it may do better"
+    )
+
+
+def _failing(own: Sequence[Measurement]) -> str:
+    failing = [one for one in own if one.verdict is Verdict.ERRORS]
+    if not failing:
+        return ""
+    return (
+        f"in {len(failing)} of the {len(own)} blocks that the choice rests on requests failed, {sum(one.failed for one in failing)} in all, "
+        f"which count as beyond any latency: {failing[0].failure or '; '.join(failing[0].reasons)}"
     )
 
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -27,7 +27,7 @@ _DRAW = Decimal("0.99")
 _DEVIATIONS = 3.0
 """Of the number of arrivals that a rate draws: with still fewer answers it was not kept up."""
 _SHOWS = frozenset({Verdict.VALID, Verdict.UNSTABLE, Verdict.TOO_FEW_SAMPLES, Verdict.CLIENT_LIMITED})
-"""What failing requests left says nothing of the candidate's speed. A client that was too slow itself makes a candidate look slower,
+"""Failing requests are counted where candidates are judged. A client that was too slow itself makes a candidate look slower,
 never faster: leaving it out would lose the fastest."""
 _RAMP = 0.05
 """How far a rising rate passes a bound late, and an end of it where the bound was not passed at all, are the same each time: ratios of such
@@ -37,6 +37,8 @@ _BEYOND = 3.0
 was begun with beyond anything that it can do. In a closed loop what is answered is the most that is held."""
 _ANSWERS = 60.0
 """Of a short block, where nothing says how many it brings."""
+_NEVER_MS = 30_000.0
+"""As long a call is waited for. It stands for a percentile that so many calls failed for that it has no end."""
 _SPARE = 1.2
 """Of the answers that a percentile needs: arrivals are drawn."""
 
@@ -150,30 +152,59 @@ def look_of(asked: Asked, measurements: Sequence[Measurement]) -> Look:
 
 def block_of(asked: Asked, measurements: Sequence[Measurement], *, everything: bool = False) -> Block | None:
     """One candidate's turn, a measurement for each step; None where none shows anything. Of a ladder each step has figures of its
-    own. Without a step's name, latencies are those of the first, which a bound has to hold at, and the throughput is the most.
-    Only what candidates are compared or judged by, or `everything`."""
-    shown = [one for one in measurements if one.verdict in _SHOWS and one.seconds > 0]
+    own; `_judged` says of which step those without a step's name are. Only what candidates are compared or judged by, blocks with failing
+    requests among it, or `everything` that others show."""
+    shows = _SHOWS if everything else _SHOWS | {Verdict.ERRORS}
+    shown = sorted(
+        (one for one in measurements if one.verdict in shows and one.seconds > 0), key=lambda one: one.order.place
+    )
     if not shown:
         return None
     wanted = {figure.name for figure in (*asked.figures, *asked.race)}
     wanted |= {figure_name(one) for one in (*asked.objectives, *asked.race_hard)}
+    each = [_with_failures(one, asked.percents) if one.verdict is Verdict.ERRORS else shown_by(one) for one in shown]
     figures: dict[str, float] = {}
-    for place, one in enumerate(sorted(shown, key=lambda one: one.order.place)):
-        own = shown_by(one)
-        if len(asked.steps) > 1:
+    if len(asked.steps) > 1:
+        for one, own in zip(shown, each, strict=True):
             figures |= {at_step(name, one.order.step): value for name, value in own.items()}
-        if place == 0:
-            figures |= own
-        if THROUGHPUT in own:
-            figures[THROUGHPUT] = max(own[THROUGHPUT], figures.get(THROUGHPUT, 0.0))
-    first = min(shown, key=lambda one: one.order.place)
+    place, own = _judged(asked, shown, each) if len(measurements) > 1 else (0, each[0])
+    figures |= own
     return Block(
-        first.order.candidate,
-        first.order.turn,
+        shown[0].order.candidate,
+        shown[0].order.turn,
         sum(one.seconds for one in shown),
         {name: value for name, value in figures.items() if everything or name in wanted},
-        first.completed,
+        shown[place].completed,
     )
+
+
+def _judged(
+    asked: Asked, shown: Sequence[Measurement], each: Sequence[Mapping[str, float]]
+) -> tuple[int, dict[str, float]]:
+    """Which of a ladder's steps, and its figures. A throughput that is required and a latency are to hold at one load: the first that brings
+    it, else the one that brings the most. Where none is required, latencies are those of the first step, and the throughput is the most."""
+    bounds = [
+        float(one.bound)
+        for one in asked.objectives
+        if (one.metric, one.direction, one.weight) == (THROUGHPUT, "at_least", None)
+    ]
+    brings = [own.get(THROUGHPUT, 0.0) for own in each]
+    most = brings.index(max(brings))
+    if bounds:
+        place = next((at for at, value in enumerate(brings) if value >= max(bounds)), most)
+        return place, dict(each[place])
+    begins = shown[0].order.step == asked.steps[0]
+    found = dict(each[0]) if begins else {}
+    return 0, found | ({THROUGHPUT: brings[most]} if brings[most] > 0 else {})
+
+
+def _with_failures(one: Measurement, percents: Sequence[float]) -> dict[str, float]:
+    """A call that failed is beyond any latency, and blocks in which some did are not left out: that would count only the good ones."""
+    answered = max(one.completed, 1) / one.seconds
+    if one.order.step.shape is Shape.FIND_RATE:
+        return {RATE: min(one.figures.get(RATE, answered), answered)}
+    known = [percent for percent in percents if fewest(percent) <= one.completed + one.failed]
+    return {THROUGHPUT: answered, **{latency(percent): _NEVER_MS for percent in known}, **one.figures}
 
 
 def shown_by(one: Measurement) -> dict[str, float]:

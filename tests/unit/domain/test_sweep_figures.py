@@ -83,10 +83,69 @@ def test_of_a_ladder_each_step_is_a_figure_and_objectives_have_their_own_places(
         "throughput at concurrency 4": 300.0,
         "latency_ms p99 at concurrency 1": 4.0,
         "latency_ms p99 at concurrency 4": 12.0,
-        "latency_ms p99": 4.0,
+        "latency_ms p99": 12.0,
         "throughput": 300.0,
     }
-    assert (block.seconds, block.answers) == (2.0, 100)
+    assert (block.seconds, block.answers) == (2.0, 300)
+
+
+def test_a_throughput_and_a_latency_that_are_required_are_judged_at_one_step_of_a_ladder() -> None:
+    """Few calls at once answer fast, many bring much: both together nobody has shown by that."""
+    which = asked({**LADDER, "concurrency": "1,4,16"}, [P99, MANY], 0.05, 1.0)
+    rows = [
+        measured(step, place, figures={"throughput": brings, "latency_ms p99": waits})
+        for place, (step, brings, waits) in enumerate(
+            zip(which.steps, (90.0, 397.0, 800.0), (4.0, 9.0, 40.0), strict=True)
+        )
+    ]
+    block = block_of(which, rows)
+    assert block is not None
+    assert (block.figures["throughput"], block.figures["latency_ms p99"]) == (397.0, 9.0)
+
+
+def test_without_a_required_throughput_latencies_are_those_of_the_ladders_first_step_alone() -> None:
+    which = asked(LADDER, [P99], 0.05, 1.0)
+    rows = [
+        measured(step, place, figures={"throughput": 90.0 + place, "latency_ms p99": 4.0 + place})
+        for place, step in enumerate(which.steps)
+    ]
+    both = block_of(which, rows, everything=True)
+    assert both is not None
+    assert (both.figures["latency_ms p99"], both.figures["throughput"]) == (4.0, 91.0)
+    gone = block_of(which, [replace(rows[0], verdict=Verdict.NOT_MEASURED), rows[1]], everything=True)
+    assert gone is not None
+    assert "latency_ms p99" not in gone.figures
+    alone = block_of(which, rows[1:], everything=True)
+    assert alone is not None
+    assert alone.figures["latency_ms p99"] == 5.0
+
+
+def test_a_block_with_failing_requests_counts_with_what_failed_as_beyond_any_latency() -> None:
+    which = asked(load(rate="100"), [P99], 0.05, 1.0)
+    step = which.steps[0]
+    good: Mapping[str, float] = {"throughput": 100.0, "latency_ms p99": 5.0, "latency_ms p95": 4.0}
+    turns = [measured(step, 0, figures=good, completed=1000)]
+    few, many = (
+        measured(step, figures=figures, verdict=Verdict.ERRORS, completed=1000 - failed, failed=failed)
+        for failed, figures in ((1, good), (30, {"throughput": 97.0, "latency_ms p95": 4.0}))
+    )
+    for turn, one in enumerate((few, many), 1):
+        turns.append(replace(one, order=replace(one.order, turn=turn)))
+    turns += [replace(turns[0], order=replace(turns[0].order, turn=turn)) for turn in (3, 4)]
+    look = look_of(which, turns)
+    assert not look.failed
+    assert [block.figures["latency_ms p99"] for block in look.blocks] == [5.0, 5.0, 30_000.0, 5.0, 5.0]
+    assert block_of(which, [many], everything=True) is None
+
+
+def test_a_block_of_which_nothing_came_back_is_the_slowest_and_not_missing() -> None:
+    gone = {"verdict": Verdict.ERRORS, "completed": 0, "failed": 200}
+    closed: JsonObject = {**LADDER, "concurrency": "16", "finds_rate": True}
+    for kept, name in ((closed, "sustainable_rate"), (LADDER, "throughput at concurrency 4")):
+        which = asked(kept, [P99], 0.05, 1.0)
+        block = block_of(which, [measured(step, place, **gone) for place, step in enumerate(which.steps)])
+        assert block is not None
+        assert block.figures[name] == 1.0
 
 
 def test_what_is_only_wished_is_measured_on_a_ladder_too() -> None:
@@ -145,4 +204,4 @@ def test_candidates_that_could_not_be_measured_or_mostly_failed_are_told_with_wh
         "gone": "no such backend",
         "broken": "1 of 2 blocks had failing requests: every request failed",
     }
-    assert [(block.candidate, block.turn) for block in look.blocks] == [("good", 0), ("good", 2)]
+    assert [(block.candidate, block.turn) for block in look.blocks] == [("good", 0), ("good", 1), ("good", 2)]

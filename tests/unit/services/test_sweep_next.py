@@ -196,6 +196,25 @@ def test_a_choice_that_rests_on_blocks_of_a_late_generator_says_so() -> None:
     assert "in 5 of the 5 blocks that the choice rests on the load generator itself was late" in str(notes[-1])
 
 
+def test_a_choice_some_of_whose_requests_failed_says_so_with_their_words() -> None:
+    sweep = Simulated({"load": {"concurrency": "4"}}, objectives=())
+    sweep.run()
+    sweep.taken = [
+        replace(
+            one, measurement=replace(one.measurement, verdict=Verdict.ERRORS, failed=3, failure="UNAVAILABLE: full")
+        )
+        if one.measurement.stage is Stage.CONFIRM and one.measurement.order.turn == 1
+        else one
+        for one in sweep.taken
+    ]
+    end = sweep.where().conclusion()
+    assert end.answer["chosen"] is not None
+    assert (
+        "in 1 of the 6 blocks that the choice rests on requests failed, 3 in all, which count as beyond any latency: "
+        "UNAVAILABLE: full"
+    ) in (end.answer["notes"] or [])  # type: ignore[operator]
+
+
 def test_what_the_hypervisor_took_while_rates_were_looked_for_is_said() -> None:
     sweep = Simulated({})
     sweep.run()
