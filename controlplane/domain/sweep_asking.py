@@ -1,6 +1,5 @@
 # The course of a sweep some of whose candidates are asked for on the way, until the finalists of all are measured again. Pure.
-"""Rounds lie minutes apart. A candidate that is in each of them links them, the *reference*: what is held against other rounds is a
-block's ratio to the reference in its turn, so that what the machine did meanwhile falls out."""
+"""Rounds lie minutes apart: a reference links them (sweep_together.py)."""
 
 from __future__ import annotations
 
@@ -9,17 +8,18 @@ from dataclasses import replace
 
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.sweep_blocks import Block
-from controlplane.domain.sweep_course import ASKED_AT_ONCE, COSTS, Raced, Rounds, look_at, raced, reserved
+from controlplane.domain.sweep_course import ASKED_AT_ONCE, COSTS, Raced, Rounds, in_groups, look_at, raced, reserved
 from controlplane.domain.sweep_figures import look_of
 from controlplane.domain.sweep_racing import Look, race
 from controlplane.domain.sweep_rounds import Stage
+from controlplane.domain.sweep_together import together
 from controlplane.domain.sweeps import Trial
 
 
 def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool) -> Raced:
     """`trials` in the order in which they were asked for, the base configs first; `exhausted`: nobody knows any more.
 
-    The reference of a round is the first candidate that failed in none before it. Who fails later is no reason to lay out rounds that
+    The reference of a round is the first candidate that failed in none before it, and that leaves memory for others. Who fails later is no reason to lay out rounds that
     are over in another way: their rows are found by place. For that a batch is filled before it is measured, unless nobody knows
     any more: then it is the last."""
     terms = rounds.terms
@@ -29,7 +29,6 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool)
     references: list[str | None] = []
     able: list[str] = []
     planned = terms.stages.race[0]
-    steps = [(step, planned.seconds) for step in terms.asked.steps]
     lacks = 0  # of the last batch
     for batch in _batches(tried):
         lacks = (
@@ -39,16 +38,21 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool)
         )
         if lacks > 0 and not exhausted and not rounds.begun:
             return Raced(race(terms.rules, names, []), (), rounds.budget(), asks=lacks, seen=_seen(looks))
-        reference = able[0] if able else None
-        beside = batch if reference is None else [*batch, reference]
-        turns = [_drawn(terms.seed, rounds.number + 1, turn, beside) for turn in range(planned.turns)]
-        rows, missing = rounds.measured(Stage.RACE, turns, lambda _: steps)
+        found, missing = in_groups(
+            rounds,
+            Stage.RACE,
+            lambda names, number: [_drawn(terms.seed, number, turn, names) for turn in range(planned.turns)],
+            batch,
+            seconds=planned.seconds,
+            able=able,
+        )
         if missing is not None:
             standing = race(terms.rules, names, [])
             return Raced(standing, (), rounds.budget(), missing, seen=_seen(looks))
-        looks.append(look_of(terms.asked, rows))
-        references.append(reference)
-        able = [name for name in (*able, *batch) if name not in looks[-1].failed]
+        looks += [look for look, _ in found]
+        references += [reference for _, reference in found]
+        lost = {name for look, _ in found for name in look.failed}
+        able = [name for name in (*able, *batch) if name not in lost]
     budget = rounds.budget()
     each = (ASKED_AT_ONCE + 1) * planned.turns * planned.steps * (planned.seconds + budget.overhead)
     time = budget.left - budget.of(terms.stages.confirm) - budget.of(terms.stages.rate)
@@ -56,10 +60,10 @@ def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool)
     if not exhausted and len(tried) < terms.candidates and (not looks or time > each):
         asks = min(ASKED_AT_ONCE, terms.candidates - len(tried))
         return Raced(race(terms.rules, names, []), (), budget, asks=asks, seen=_seen(looks))
-    found = raced(rounds, names, [together(looks, references)])
+    end = raced(rounds, names, [together(looks, references)])
     short = f"{len(tried)} of {terms.candidates} candidates were asked for: the time did not suffice for more"
     notes = (short,) if not exhausted and len(tried) < terms.candidates else ()
-    return replace(found, seen=_seen(looks), notes=(*notes, *found.notes))
+    return replace(end, seen=_seen(looks), notes=(*notes, *end.notes))
 
 
 def predicted_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool) -> Raced:
@@ -117,29 +121,3 @@ def _seen(looks: Sequence[Look]) -> Mapping[tuple[int, int], Mapping[str, Block]
         for block in look.blocks:
             found.setdefault((number, block.turn), {})[block.candidate] = block
     return found
-
-
-def together(looks: Sequence[Look], references: Sequence[str | None]) -> Look:
-    """All rounds as one look. What has no reference, as the first, stays as it is; blocks of the others are as if their round's reference
-    had done in their turn what it did in that turn of the round that it was first in, so that ratios within a round, and to the
-    reference, stay those that were measured."""
-    found = dict[tuple[str, int], Block]()
-    failed = dict[str, str]()
-    for look, reference in zip(looks, references, strict=True):
-        known = any(name == reference for name, _ in found)
-        failed |= {name: why for name, why in look.failed.items() if name != reference or not known}
-        here = {block.turn: block for block in look.blocks if block.candidate == reference}
-        for block in look.blocks:
-            beside = here.get(block.turn)
-            usual = None if reference is None else found.get((reference, block.turn))
-            figures = {
-                name: value * usual.figures[name] / beside.figures[name]
-                if beside is not None
-                and usual is not None
-                and beside.figures.get(name, 0) > 0
-                and usual.figures.get(name, 0) > 0
-                else value
-                for name, value in block.figures.items()
-            }
-            found.setdefault((block.candidate, block.turn), replace(block, figures=figures))
-    return Look(tuple(found.values()), failed)

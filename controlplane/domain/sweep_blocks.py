@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -59,6 +59,27 @@ def paired(blocks: Turns, level: float) -> Advantage:
     def advantage(figure: Figure, one: str, other: str) -> Interval:
         logs = column(one, figure.name) - column(other, figure.name)
         return _geometric(logs if figure.more_is_better else -logs, lengths(one), level, figure.resolution)
+
+    return advantage
+
+
+def estimated(blocks: Turns, level: float) -> Advantage:
+    """As `paired`; of two that no turn has both of, the ratio of what each showed by itself, of which nothing is sure."""
+    by_turns = paired(blocks, level)
+
+    @cache
+    def mean(name: str, figure: str) -> float:
+        own = [turn[name] for turn in blocks.values() if name in turn]
+        return _geometric(
+            np.array([_log(one, figure) for one in own]), np.array([one.seconds for one in own]), level
+        ).value
+
+    def advantage(figure: Figure, one: str, other: str) -> Interval:
+        ratio = by_turns(figure, one, other)
+        if not math.isnan(ratio.value):
+            return ratio
+        apart = mean(one, figure.name) / mean(other, figure.name)
+        return UNKNOWN if math.isnan(apart) else replace(UNKNOWN, value=apart if figure.more_is_better else 1 / apart)
 
     return advantage
 

@@ -18,6 +18,7 @@ from controlplane.domain.sweep_racing import Look, Round, Rules, Standing, race
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step
 from controlplane.domain.sweep_spec import Method, spec_from_json
 from controlplane.domain.sweep_time import Budget, Stages, overhead_seconds, spent_seconds, stages_of
+from controlplane.domain.sweep_together import together
 from controlplane.domain.sweeps import Sweep, Taken, Trial
 from controlplane.errors import Conflict
 
@@ -278,13 +279,41 @@ def _aside(left: Sequence[str], room: int) -> dict[str, str]:
 
 def look_at(rounds: Rounds, ahead: Round, seconds: float) -> tuple[Look, Ahead | None]:
     """A look of a race is one round, or one for each group that fits into the memory."""
-    steps = [(step, seconds) for step in rounds.terms.asked.steps]
     stage = Stage.CONFIRM if ahead.confirms else Stage.RACE
-    found: list[Measurement] = []
-    for group in rounds.beside(ahead.order[0]):
-        turns = [[name for name in names if name in group] for names in ahead.order]
-        rows, missing = rounds.measured(stage, turns, lambda _: steps)
+
+    def turns(names: Sequence[str], _: int) -> list[list[str]]:
+        return [[name for name in turn if name in names] for turn in ahead.order]
+
+    found, missing = in_groups(rounds, stage, turns, ahead.order[0], seconds=seconds)
+    if missing is not None:
+        return Look(()), missing
+    return together([look for look, _ in found], [reference for _, reference in found]), None
+
+
+def in_groups(
+    rounds: Rounds,
+    stage: Stage,
+    turns: Callable[[Sequence[str], int], Sequence[Sequence[str]]],
+    names: Sequence[str],
+    *,
+    seconds: float,
+    able: Sequence[str] = (),
+) -> tuple[list[tuple[Look, str | None]], Ahead | None]:
+    """One round for each group that fits into the memory, `turns` of its members and its number: what it brought, and its reference, the
+    first of those that have been measured, `able` before all, which leaves memory for another. Finalists get none: their figures are
+    the answer's, and stay as they were measured."""
+    steps = [(step, seconds) for step in rounds.terms.asked.steps]
+    left, known, found = list(names), list(able), list[tuple[Look, str | None]]()
+    while left:
+        links = (one for one in known if stage is Stage.RACE and len(rounds.beside([one, *left])[0]) > 1)
+        reference = next(links, None)
+        group = rounds.beside(left if reference is None else [reference, *left])[0]
+        rows, missing = rounds.measured(stage, turns(group, rounds.number + 1), lambda _: steps)
         if missing is not None:
-            return Look(()), missing
-        found += rows
-    return look_of(rounds.terms.asked, found), None
+            return [], missing
+        look = look_of(rounds.terms.asked, rows)
+        found.append((look, reference))
+        known += [name for name in group if name != reference]
+        known = [name for name in known if name not in look.failed]
+        left = [name for name in left if name not in group]
+    return found, None

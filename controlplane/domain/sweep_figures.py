@@ -22,7 +22,7 @@ LATENCY = "latency_ms"
 OVERTIME = "the time of the search was over"
 """The reason of blocks that nobody's fault it is that they were not measured."""
 _PERCENTS = (50.0, 90.0, 95.0, 99.0)
-_DRAW = Decimal("0.99")
+DRAW = Decimal("0.99")
 """Of a rate that is to be sustained: how many arrivals there are in a block is drawn, and this much less is no miss."""
 _DEVIATIONS = 3.0
 """Of the number of arrivals that a rate draws: with still fewer answers it was not kept up."""
@@ -72,7 +72,8 @@ class Asked:
     """`steps` are measured one after the other in each turn. `ramps`: each block looks for the highest rate itself. `figures` are what
     trials are compared by, `hard` the objectives without weight that a block can show, `objectives` all that the end can
     show; `unseen` cannot be measured here. The short blocks of a race show no p99: `race` and `race_hard` name the highest percentile that
-    they show instead, whose bound is no looser. `finds_rate`: finalists' highest rate is looked for at the end, under `bound`."""
+    they show instead, whose bound is no looser. `finds_rate`: finalists' highest rate is looked for at the end, under `bound`.
+    `drawn`: when requests arrive is, so that a throughput that is to be sustained counts from `DRAW` of it on."""
 
     steps: tuple[Step, ...]
     figures: tuple[Figure, ...]
@@ -84,6 +85,7 @@ class Asked:
     bound: Bound | None
     ramps: bool
     finds_rate: bool
+    drawn: bool
     percents: tuple[float, ...]
 
     @property
@@ -102,7 +104,8 @@ def asked(load: JsonObject, objectives: Sequence[Objective], margin: float, seco
     """Of a sweep's `load` as it is kept, and its objectives; the shortest blocks of its race last `seconds`."""
     shape = next(one for one in Shape if one.value in load)
     given, finds = Load(shape, str(load[shape.value]), str(load["process"])), bool(load["finds_rate"])
-    known = [_plainly(one) for one in objectives]
+    drawn = finds or shape is not Shape.CONCURRENCY
+    known = [_plainly(one, drawn=drawn) for one in objectives]
     wide = any(one.metric == "concurrency" and one.weight is None for one in known)
     ramps = finds and (shape is Shape.FIND_RATE or (shape is Shape.CONCURRENCY and len(given.steps) == 1 and not wide))
     seen = [one for one in known if _measured(one, finds=finds)]
@@ -128,6 +131,7 @@ def asked(load: JsonObject, objectives: Sequence[Objective], margin: float, seco
         bound_of(known) if finds else None,
         ramps,
         finds,
+        drawn,
         tuple(sorted({*_PERCENTS, *percents})),
     )
 
@@ -216,7 +220,7 @@ def shown_by(one: Measurement) -> dict[str, float]:
         return {RATE: min(found[RATE], _BEYOND * answered)} if RATE in found and answered > 0 else {}
     if one.order.step.shape is Shape.RATE and one.verdict is Verdict.VALID and THROUGHPUT in found and one.seconds > 0:
         rate = float(one.order.step.text)
-        if found[THROUGHPUT] >= rate * (float(_DRAW) - _DEVIATIONS / math.sqrt(rate * one.seconds)):
+        if found[THROUGHPUT] >= rate * (float(DRAW) - _DEVIATIONS / math.sqrt(rate * one.seconds)):
             found[THROUGHPUT] = rate
     return found
 
@@ -240,13 +244,13 @@ def _failure(own: Sequence[Measurement]) -> str:
     return ""
 
 
-def _plainly(objective: Objective) -> Objective:
-    """p99.0 is p99; a rate that is to be sustained is judged with what the draw of arrivals takes away."""
+def _plainly(objective: Objective, *, drawn: bool) -> Objective:
+    """p99.0 is p99; a rate that is to be sustained is judged with what the draw of arrivals takes away, where they are `drawn`."""
     percent = percentile(objective)
     if percent is not None:
         objective = replace(objective, qualifier=f"p{percent:g}")
-    if objective.metric == THROUGHPUT and objective.direction == "at_least" and objective.weight is None:
-        return replace(objective, bound=plain(Decimal(objective.bound) * _DRAW))
+    if drawn and objective.metric == THROUGHPUT and objective.direction == "at_least" and objective.weight is None:
+        return replace(objective, bound=plain(Decimal(objective.bound) * DRAW))
     return objective
 
 

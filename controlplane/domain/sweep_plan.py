@@ -231,7 +231,8 @@ def _stages(
     if method is Method.RACING:
         left, longer, before = count, max(seconds / 2, _SHORTEST_RAMP if finds_rate else 0.0), 0
         while left > _FINALISTS or not found:  # half are expected to go in each round, while blocks get twice as long
-            found.append(Stage(f"round {len(found) + 1}", left, 3, steps, longer, _loads(left, before, beside)))
+            blocks = left + _linking(left, beside)
+            found.append(Stage(f"round {len(found) + 1}", blocks, 3, steps, longer, _loads(left, before, beside)))
             before, left, longer = left, max(_FINALISTS, math.ceil(left / 2)), min(longer * 2, 2 * seconds)
         predicted = min(more, math.ceil(count / _PREDICTED))
         if count >= _FEWEST_TO_PREDICT and predicted > 0:  # beside one of the first
@@ -257,6 +258,11 @@ def _shaped(stage: Stage, whole: float, *, fewest_turns: bool) -> Stage:
 def _beginning(stages: Sequence[Stage]) -> str:
     least, most = min(one.seconds for one in stages), max(one.seconds for one in stages)
     return f"of the trace, blocks send the first {least:g} to {most:g} s: how long it is, only the bench's host knows"
+
+
+def _linking(now: int, beside: int) -> int:
+    """Where the memory does not hold them all at once, one has a block in each further group, beside fewer new ones."""
+    return max(0, math.ceil((now - 1) / (beside - 1)) - 1) if beside > 1 else 0
 
 
 def _loads(now: int, before: int, beside: int) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controlplane.domain.catalog import Objective
-from controlplane.domain.sweep_blocks import FEWEST_TURNS, Block, Turns, paired, trial
+from controlplane.domain.sweep_blocks import FEWEST_TURNS, Block, Turns, estimated, paired, trial
 from controlplane.domain.sweep_search import (
     Advantage,
     Figure,
@@ -162,7 +162,7 @@ def race(rules: Rules, candidates: Sequence[str], looks: Sequence[Look]) -> Stan
         left += back
         tests = max(len(candidates) - 1 + len(rules.hard), 1)
         level = rules.error / (number * (number + 1)) / tests
-        advantage = paired(blocks, level)
+        advantage = estimated(blocks, level)
         out = _out(rules, left, blocks, level, advantage)
         sure = f"at look {number}, each statement {100 * (1 - level):.5g} % sure"
         decisions += [Decision(number, name, fate, f"{why} ({sure})") for name, (fate, why, _) in out.items()]
@@ -225,7 +225,7 @@ def _ahead(
 ) -> Round | None:
     if not left:
         return None
-    advantage = paired(blocks, rules.error / 2)
+    advantage = estimated(blocks, rules.error / 2)
     if len(left) <= rules.finalists:
         why = f"{len(left)} left, at most {rules.finalists} are confirmed"
     elif number >= rules.looks:
@@ -273,9 +273,10 @@ def _confirmed(
         made.append(Decision(number, one.name, fate, f"measured again: {said}"))
         if fate is not Fate.MISSES:
             kept.append(one.name)
-    advantage = paired(blocks, rules.error / 2 / max(len(trials) - 1, 1))
+    level = rules.error / 2 / max(len(trials) - 1, 1)
     measured = tuple(one for one in trials if one.figures)
-    return Standing(tuple(made), tuple(_ranked(rules, kept, advantage)), None, measured, advantage)
+    ranked = _ranked(rules, kept, estimated(blocks, level))
+    return Standing(tuple(made), tuple(ranked), None, measured, paired(blocks, level))
 
 
 def _finalists(rules: Rules, left: Sequence[str], advantage: Advantage) -> list[str]:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_answer import Conclusion, concluded, fates
@@ -129,7 +129,11 @@ def where(
     starts = {}
     if terms.asked.finds_rate and found.ahead is None and not found.asks:
         starts = _starts(terms, found, measurements)
-    return Next(sweep, tuple(trials), measurements, terms, found, sought(rounds, starts) if starts else None)
+    now = Next(sweep, tuple(trials), measurements, terms, found, sought(rounds, starts) if starts else None)
+    # what was just measured is not written to the trials yet: whoever goes on after a kill is to ask alike
+    failures = now.failures
+    told = (replace(one, failure=one.failure or failures.get(one.candidate, "")) for one in trials)
+    return replace(now, trials=tuple(told))
 
 
 def order_of(now: Next, material: Material) -> RoundOrder:

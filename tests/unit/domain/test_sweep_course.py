@@ -6,7 +6,10 @@ from dataclasses import replace
 import pytest
 
 from controlplane.domain.canonical import Json
-from controlplane.domain.sweep_rounds import BlockOrder
+from controlplane.domain.sweep_candidates import Candidate
+from controlplane.domain.sweep_plan import memory_of
+from controlplane.domain.sweep_racing import Fate
+from controlplane.domain.sweep_rounds import BlockOrder, Stage
 from controlplane.domain.sweeps import Taken
 from controlplane.errors import Conflict
 from tests.unit.services.test_sweep_next import Simulated
@@ -53,3 +56,51 @@ def test_a_batch_of_optuna_is_filled_before_it_is_measured_and_one_that_was_not_
     assert len(ahead.candidates) == 4
     sweep.measure(exhausted=True)
     assert (sweep.where().asks, sweep.where().ahead is None) == (0, False)
+
+
+def test_candidates_that_the_memory_does_not_hold_at_once_race_in_groups_with_one_in_each() -> None:
+    space: Json = {"instances": [1, 2, 4], "max_batch_size": [1, 8], "threads": 1}
+    memory = 7 * (81 << 20)
+    sweep = Simulated({"space": space, "search": {"seconds": 600}}, memory_bytes=memory)
+    planned = sweep.sweep.plan["stages"]
+    assert isinstance(planned, list)
+    assert isinstance(planned[0], dict)
+    assert planned[0]["candidates"] == len(sweep.trials) + 2
+    end = sweep.run()
+    first = [order for order in sweep.bench.orders if order.stage is Stage.RACE][:3]
+    loaded = [{model.candidate for model in order.models} for order in first]
+    assert set.union(*loaded) == {one.candidate for one in sweep.trials}
+    (link,) = set.intersection(*loaded)
+    assert sum(map(len, loaded)) == len(sweep.trials) + 2
+    for order in sweep.bench.orders:
+        listed = [Candidate(one.version, one.config, one.candidate, ()) for one in order.models]
+        assert sum(memory_of(one, 1 << 20) for one in listed) <= memory
+    look = sweep.where().raced.looks[0]
+    assert {block.turn for block in look.blocks} == {block.turn for block in look.blocks if block.candidate == link}
+    assert end.answer["chosen"] is not None
+
+
+def test_candidates_that_lie_in_memory_one_at_a_time_are_never_called_worse_by_their_turns() -> None:
+    """They were measured minutes apart, and nothing links them."""
+    sweep = Simulated(
+        {"space": {"instances": [2, 4], "max_batch_size": [1, 8], "threads": 1}, "search": {"seconds": 600}},
+        memory_bytes=2 * (81 << 20),
+    )
+    end = sweep.run()
+    assert all(len(order.models) == 1 for order in sweep.bench.orders)
+    assert {one.fate for one in sweep.where().raced.standing.decisions}.isdisjoint({Fate.DROPPED, Fate.MISSES})
+    assert end.answer["chosen"] is not None
+
+
+def test_an_optuna_search_keeps_to_the_memory() -> None:
+    space: Json = {"instances": [1, 2, 3, 4], "max_batch_size": [1, 2, 4, 8], "threads": 1}
+    memory = 6 * (81 << 20)
+    sweep = Simulated(
+        {"space": space, "search": {"method": "optuna", "candidates": 9, "seconds": 700}}, memory_bytes=memory
+    )
+    end = sweep.run()
+    assert len(sweep.trials) == 9
+    for order in sweep.bench.orders:
+        listed = [Candidate(one.version, one.config, one.candidate, ()) for one in order.models]
+        assert sum(memory_of(one, 1 << 20) for one in listed) <= memory or len(listed) == 1
+    assert end.answer["chosen"] is not None

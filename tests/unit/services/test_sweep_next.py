@@ -179,74 +179,6 @@ def test_an_objective_that_nobody_can_measure_here_is_named_and_does_not_stand_i
     assert end.answer["chosen"] is not None
 
 
-def test_a_choice_that_rests_on_blocks_of_a_late_generator_says_so() -> None:
-    sweep = Simulated({})
-    sweep.run()
-    late = (Stage.CONFIRM, Stage.RATE)
-    sweep.taken = [
-        replace(one, measurement=replace(one.measurement, verdict=Verdict.CLIENT_LIMITED))
-        if one.measurement.stage in late
-        else one
-        for one in sweep.taken
-    ]
-    end = sweep.where().conclusion()
-    assert end.answer["chosen"] is not None
-    notes = end.answer["notes"]
-    assert isinstance(notes, list)
-    assert "in 5 of the 5 blocks that the choice rests on the load generator itself was late" in str(notes[-1])
-
-
-def test_a_choice_some_of_whose_requests_failed_says_so_with_their_words() -> None:
-    sweep = Simulated({"load": {"concurrency": "4"}}, objectives=())
-    sweep.run()
-    sweep.taken = [
-        replace(
-            one, measurement=replace(one.measurement, verdict=Verdict.ERRORS, failed=3, failure="UNAVAILABLE: full")
-        )
-        if one.measurement.stage is Stage.CONFIRM and one.measurement.order.turn == 1
-        else one
-        for one in sweep.taken
-    ]
-    end = sweep.where().conclusion()
-    assert end.answer["chosen"] is not None
-    assert (
-        "in 1 of the 6 blocks that the choice rests on requests failed, 3 in all, which count as beyond any latency: "
-        "UNAVAILABLE: full"
-    ) in (end.answer["notes"] or [])  # type: ignore[operator]
-
-
-def test_what_the_hypervisor_took_while_rates_were_looked_for_is_said() -> None:
-    sweep = Simulated({})
-    sweep.run()
-    last = sweep.taken[-1]
-    sweep.taken[-1] = replace(last, measurement=replace(last.measurement, steal_ppm=310_000))
-    notes = sweep.where().conclusion().answer["notes"]
-    assert isinstance(notes, list)
-    rates = sum(one.measurement.stage is Stage.RATE for one in sweep.taken)
-    assert f"in 1 of the {rates} blocks of the highest rate the hypervisor took more than 2% of" in str(notes[-1])
-    assert "at the most 31 %" in str(notes[-1])
-
-
-def test_a_choice_that_is_not_shown_to_beat_the_base_config_says_so() -> None:
-    """A microsecond of delay is no difference."""
-    alike: Json = {"instances": 2, "max_batch_size": 8, "threads": 1, "queue_delay_us": [0, 1]}
-    sweep = Simulated({"space": alike, "load": {"rate": "50"}})
-    assert not any("base config" in note for note in _notes(sweep.run()))
-    chosen = sweep.chosen(sweep.where().conclusion())
-    sweep.trials = [replace(one, base=bool(one.parameters) and one is not chosen) for one in sweep.trials]
-    assert chosen is not None
-    said = [note for note in _notes(sweep.where().conclusion()) if "base config" in note]
-    assert len(said) == 1
-    assert said[0].startswith("not shown to be better than the base config, trial ")
-    assert said[0].endswith("Nothing is lost by staying with that")
-
-
-def _notes(end: Conclusion) -> list[str]:
-    notes = end.answer["notes"]
-    assert isinstance(notes, list)
-    return [str(note) for note in notes]
-
-
 def test_where_no_candidate_holds_the_bound_nothing_is_chosen_and_it_is_said_why() -> None:
     impossible = Objective("m", "fast", "latency_ms", "p99", "at_most", "1", "product", None)
     end = Simulated({}, (impossible,)).run()
@@ -341,6 +273,26 @@ def test_what_was_predicted_keeps_to_the_memory() -> None:
     for order in sweep.bench.orders:
         listed = [Candidate(one.version, one.config, one.candidate, ()) for one in order.models]
         assert sum(memory_of(one, 1 << 20) for one in listed) <= memory
+
+
+def test_who_fails_by_what_it_answers_is_asked_around_alike_before_and_after_a_kill() -> None:
+    """What was just measured is not written to the trials yet when they are asked by."""
+    sweep = Simulated({"space": LARGE})
+    sweep.measure()
+    broken = {one.candidate for one in sweep.trials if one.parameters.get("max_batch_size") == 4}
+    sweep.taken = [
+        replace(one, measurement=replace(one.measurement, verdict=Verdict.ERRORS, failed=10**6))
+        if one.measurement.order.candidate in broken
+        else one
+        for one in sweep.taken
+    ]
+    now = sweep.where()
+    assert broken
+    assert now.asks
+    assert {one.candidate for one in now.trials if one.failure} == broken == now.failures.keys()
+    asked = more(now, sweep.material, CODEC)
+    sweep.trials = [replace(one, failure=now.failures.get(one.candidate, "")) for one in sweep.trials]
+    assert more(sweep.where(), sweep.material, CODEC) == asked
 
 
 def test_where_nothing_else_is_worth_measuring_it_is_said() -> None:

@@ -1,0 +1,85 @@
+# What the answer of a sweep says beside its choice: on what it rests, and what that leaves open.
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlplane.domain.canonical import Json
+from controlplane.domain.sweep_answer import Conclusion
+from controlplane.domain.sweep_rounds import Stage, Verdict
+from tests.unit.services.test_sweep_next import MANY, Simulated
+
+
+def test_a_choice_that_rests_on_blocks_of_a_late_generator_says_so() -> None:
+    sweep = Simulated({})
+    sweep.run()
+    late = (Stage.CONFIRM, Stage.RATE)
+    sweep.taken = [
+        replace(one, measurement=replace(one.measurement, verdict=Verdict.CLIENT_LIMITED))
+        if one.measurement.stage in late
+        else one
+        for one in sweep.taken
+    ]
+    end = sweep.where().conclusion()
+    assert end.answer["chosen"] is not None
+    notes = end.answer["notes"]
+    assert isinstance(notes, list)
+    assert "in 5 of the 5 blocks that the choice rests on the load generator itself was late" in str(notes[-1])
+
+
+def test_a_choice_some_of_whose_requests_failed_says_so_with_their_words() -> None:
+    sweep = Simulated({"load": {"concurrency": "4"}}, objectives=())
+    sweep.run()
+    sweep.taken = [
+        replace(
+            one, measurement=replace(one.measurement, verdict=Verdict.ERRORS, failed=3, failure="UNAVAILABLE: full")
+        )
+        if one.measurement.stage is Stage.CONFIRM and one.measurement.order.turn == 1
+        else one
+        for one in sweep.taken
+    ]
+    end = sweep.where().conclusion()
+    assert end.answer["chosen"] is not None
+    assert (
+        "in 1 of the 6 blocks that the choice rests on requests failed, 3 in all, which count as beyond any latency: "
+        "UNAVAILABLE: full"
+    ) in (end.answer["notes"] or [])  # type: ignore[operator]
+
+
+def test_a_required_rate_that_is_judged_with_slack_is_said_to_be() -> None:
+    said = "many asks for 150 requests a second, and counts as met from 148.5 on: how many arrive in a block is drawn"
+    assert said in (Simulated({}, objectives=(MANY,)).run().answer["notes"] or [])  # type: ignore[operator]
+    closed = Simulated({"load": {"concurrency": "1,4"}}, objectives=(MANY,)).run()
+    assert "counts as met from" not in str(closed.answer["notes"])
+    assert "to be at least 150" in str(closed.answer["findings"])
+
+
+def test_what_the_hypervisor_took_while_rates_were_looked_for_is_said() -> None:
+    sweep = Simulated({})
+    sweep.run()
+    last = sweep.taken[-1]
+    sweep.taken[-1] = replace(last, measurement=replace(last.measurement, steal_ppm=310_000))
+    notes = sweep.where().conclusion().answer["notes"]
+    assert isinstance(notes, list)
+    rates = sum(one.measurement.stage is Stage.RATE for one in sweep.taken)
+    assert f"in 1 of the {rates} blocks of the highest rate the hypervisor took more than 2% of" in str(notes[-1])
+    assert "at the most 31 %" in str(notes[-1])
+
+
+def test_a_choice_that_is_not_shown_to_beat_the_base_config_says_so() -> None:
+    """A microsecond of delay is no difference."""
+    alike: Json = {"instances": 2, "max_batch_size": 8, "threads": 1, "queue_delay_us": [0, 1]}
+    sweep = Simulated({"space": alike, "load": {"rate": "50"}})
+    assert not any("base config" in note for note in _notes(sweep.run()))
+    chosen = sweep.chosen(sweep.where().conclusion())
+    sweep.trials = [replace(one, base=bool(one.parameters) and one is not chosen) for one in sweep.trials]
+    assert chosen is not None
+    said = [note for note in _notes(sweep.where().conclusion()) if "base config" in note]
+    assert len(said) == 1
+    assert said[0].startswith("not shown to be better than the base config, trial ")
+    assert said[0].endswith("Nothing is lost by staying with that")
+
+
+def _notes(end: Conclusion) -> list[str]:
+    notes = end.answer["notes"]
+    assert isinstance(notes, list)
+    return [str(note) for note in notes]
