@@ -159,8 +159,9 @@ def _shown(order: RoundOrder, block: BlockOrder, most: float) -> tuple[float, di
     """At which rate it answered, and what a block shows: p99 is 10 ms at the most that it does, and grows beyond any bound above."""
     if block.step.shape is Shape.FIND_RATE:
         return most * 0.8, {"sustainable_rate": most * 1.15}
-    if block.step.shape is Shape.RATE:
-        asked = float(block.step.text)
+    if block.step.shape in {Shape.RATE, Shape.RAMP}:
+        ends = [float(one) for one in block.step.text.split(":")[:2]]
+        asked = sum(ends) / len(ends)
         share = asked / most
         p99 = 2 + 8 * share**4 if share < 1.2 else 5000.0
         able = [percent for percent in order.percents if asked * block.seconds >= fewest(percent)]

@@ -4,6 +4,7 @@ has the rows orders the same again: of a round that was interrupted only the blo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_blocks import FEWEST_TURNS, Turns
 from controlplane.domain.sweep_candidates import Candidate
 from controlplane.domain.sweep_figures import RATE, Asked, asked, look_of
-from controlplane.domain.sweep_plan import MOST_RESERVED, Costs, groups, shown_at
+from controlplane.domain.sweep_plan import MOST_RESERVED, Costs, groups, period, shown_at
 from controlplane.domain.sweep_racing import Look, Round, Rules, Standing, race
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step
 from controlplane.domain.sweep_spec import Method, spec_from_json
@@ -247,12 +248,15 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
 
 def _in_time(terms: Terms, budget: Budget, ahead: Round, reserve: float) -> tuple[Round, float | None]:
     """Finalists are measured again in shorter blocks where the time is short, or in as few turns as tell anything where those would
-    be too short for the percentiles that are asked for. The seconds are None where nothing fits."""
+    be too short for the percentiles that are asked for, always in whole periods of the load's shape. The seconds are None where nothing fits."""
     found: tuple[Round, float | None] = ahead, None
+    whole = period(terms.asked.steps[0].shape, terms.asked.steps[0].text)
     for order in (ahead.order, ahead.order[:FEWEST_TURNS]):
         blocks = sum(map(len, order)) * len(terms.asked.steps)
         seconds = budget.seconds_each(blocks, ahead.seconds, reserve)
-        if seconds is None:
+        if seconds is not None and whole:
+            seconds = math.floor(seconds / whole) * whole
+        if not seconds:
             continue
         fits = replace(ahead, order=order), seconds
         if terms.asked.rate is None or terms.asked.rate * seconds >= terms.asked.answers:

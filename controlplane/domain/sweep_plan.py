@@ -157,7 +157,7 @@ def plan(
     if there < 1:
         raise SweepInvalid("there is no candidate to measure", hint="see why each was refused, and widen the space")
     told, most = costs or Costs(), min(there, search.candidates)
-    steps, whole = max(1, len(choice.load.steps)), period(choice.load)
+    steps, whole = max(1, len(choice.load.steps)), period(choice.load.shape, choice.load.text)
     for count in range(most, 0, -1):
         for seconds in _LENGTHS:
             more = min(most - count, beside - count)
@@ -186,10 +186,10 @@ def plan(
     raise AssertionError("count ends at 1")
 
 
-def period(load: Load) -> float:
+def period(shape: Shape, text: str) -> float:
     """Seconds after which a load has been all that it is; 0 where it is always the same, and of a trace, which lies on the bench's host."""
-    numbers = [float(one) for one in re.split("[:,]", load.text)] if load.shape in _SHAPED else []
-    match load.shape:
+    numbers = [float(one) for one in re.split("[:,]", text)] if shape in _SHAPED else []
+    match shape:
         case Shape.RAMP:
             return numbers[2]
         case Shape.BURSTS:

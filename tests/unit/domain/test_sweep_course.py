@@ -10,8 +10,10 @@ from controlplane.domain.sweep_candidates import Candidate
 from controlplane.domain.sweep_plan import memory_of
 from controlplane.domain.sweep_racing import Fate
 from controlplane.domain.sweep_rounds import BlockOrder, Stage
+from controlplane.domain.sweep_time import stages_of
 from controlplane.domain.sweeps import Taken
 from controlplane.errors import Conflict
+from tests.simulated_bench import SimulatedBench
 from tests.unit.services.test_sweep_next import Simulated
 
 
@@ -104,3 +106,16 @@ def test_an_optuna_search_keeps_to_the_memory() -> None:
         listed = [Candidate(one.version, one.config, one.candidate, ()) for one in order.models]
         assert sum(memory_of(one, 1 << 20) for one in listed) <= memory or len(listed) == 1
     assert end.answer["chosen"] is not None
+
+
+def test_finalists_under_a_shaped_load_have_whole_periods_of_it_however_short_the_time() -> None:
+    """Loading takes a part of the time that nobody planned."""
+    sweep = Simulated(
+        {"load": {"ramp": "10:100:3"}, "search": {"seconds": 200}}, objectives=(), bench=SimulatedBench(load_seconds=8)
+    )
+    sweep.run()
+    confirm = [block.seconds for order in sweep.bench.orders if order.stage is Stage.CONFIRM for block in order.blocks]
+    planned = stages_of(sweep.sweep.plan).confirm.seconds
+    assert confirm
+    assert set(confirm) < {3.0 * n for n in range(1, 100)}
+    assert max(confirm) < planned
