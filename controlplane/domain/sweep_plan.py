@@ -169,6 +169,7 @@ def plan(
             lasts = math.ceil(sum(stage.lasts(told) for stage in stages))
             if lasts <= search.seconds:
                 notes = [_tried(count, there, stages, search)] if count < there else []
+                notes += _apart(count, beside)
                 notes += _untold(choice, stages, objectives, search.seconds)
                 if choice.load.shape is Shape.TRACE:
                     notes.append(_beginning(stages))
@@ -258,6 +259,18 @@ def _shaped(stage: Stage, whole: float, *, fewest_turns: bool) -> Stage:
 def _beginning(stages: Sequence[Stage]) -> str:
     least, most = min(one.seconds for one in stages), max(one.seconds for one in stages)
     return f"of the trace, blocks send the first {least:g} to {most:g} s: how long it is, only the bench's host knows"
+
+
+def _apart(count: int, beside: int) -> list[str]:
+    if beside >= count:
+        return []
+    if beside <= 1:
+        return [
+            "the memory holds one candidate at a time: measured minutes apart, none can be shown to be better than another"
+        ]
+    return [
+        f"the memory holds {beside} of the {count} candidates at once: they race in groups, and one that is in each links them"
+    ]
 
 
 def _linking(now: int, beside: int) -> int:

@@ -78,6 +78,16 @@ def test_a_race_gets_longer_blocks_with_more_time_and_survivors_stay_loaded() ->
     assert [stage.loads for stage in plan(Search(seconds=3600), ONE, 8, beside=4).stages] == [8, 4, 0]
 
 
+def test_what_the_memory_does_not_hold_at_once_is_planned_in_groups_and_said() -> None:
+    (note,) = plan(Search(seconds=3600), ONE, 8, beside=4).notes
+    assert note.startswith("the memory holds 4 of the 8 candidates at once: they race in groups")
+    assert plan(Search(seconds=3600), ONE, 8, beside=4).stages[0].candidates == 8 + 2
+    (alone,) = plan(Search(seconds=3600), ONE, 8, beside=1).notes
+    assert alone.startswith("the memory holds one candidate at a time")
+    assert plan(Search(seconds=3600), ONE, 8, beside=1).stages[0].candidates == 8
+    assert not plan(Search(seconds=3600), ONE, 8, beside=8).notes
+
+
 def test_an_exhaustive_search_tries_all_or_says_what_it_needs() -> None:
     search = Search(Method.EXHAUSTIVE, seconds=180)
 
