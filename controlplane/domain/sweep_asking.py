@@ -19,9 +19,9 @@ from controlplane.domain.sweeps import Trial
 def asked_and_raced(rounds: Rounds, trials: Sequence[Trial], *, exhausted: bool) -> Raced:
     """`trials` in the order in which they were asked for, the base configs first; `exhausted`: nobody knows any more.
 
-    The reference of a round is the first candidate that failed in none before it, and that leaves memory for others. Who fails later is no reason to lay out rounds that
-    are over in another way: their rows are found by place. For that a batch is filled before it is measured, unless nobody knows
-    any more: then it is the last."""
+    The reference of a round is the first candidate that failed in none before it, and that leaves memory for others. Who fails later is no
+    reason to lay out rounds that are over in another way: their rows are found by place. For that a batch is filled before it is
+    measured, unless nobody knows any more: then it is the last."""
     terms = rounds.terms
     tried = [one for one in trials if not one.refused]
     names = [one.candidate for one in tried]

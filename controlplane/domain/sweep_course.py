@@ -248,7 +248,8 @@ def raced(rounds: Rounds, names: Sequence[str], known: Sequence[Look] = ()) -> R
 
 def _in_time(terms: Terms, budget: Budget, ahead: Round, reserve: float) -> tuple[Round, float | None]:
     """Finalists are measured again in shorter blocks where the time is short, or in as few turns as tell anything where those would
-    be too short for the percentiles that are asked for, always in whole periods of the load's shape. The seconds are None where nothing fits."""
+    be too short for the percentiles that are asked for, always in whole periods of the load's shape. The seconds are None where
+    nothing fits."""
     found: tuple[Round, float | None] = ahead, None
     whole = period(terms.asked.steps[0].shape, terms.asked.steps[0].text)
     for order in (ahead.order, ahead.order[:FEWEST_TURNS]):
