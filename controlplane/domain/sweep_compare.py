@@ -47,23 +47,27 @@ def compared(
     return tuple(found)
 
 
-def blocks_by_turn(asked: Asked, measurements: Iterable[Measurement]) -> Mapping[tuple[int, int], Mapping[str, Block]]:
-    """With all that blocks show, by round and turn."""
+def blocks_by_turn(
+    asked: Asked, measurements: Iterable[Measurement], *, everything: bool = True
+) -> Mapping[tuple[int, int], Mapping[str, Block]]:
+    """By round and turn, with all that blocks show, or, as `block_of` has it, with what candidates are judged by."""
     rows: dict[tuple[int, int, str], list[Measurement]] = {}
     for one in measurements:
         if one.stage is not Stage.RATE:
             rows.setdefault((one.round, one.order.turn, one.order.candidate), []).append(one)
     found: dict[tuple[int, int], dict[str, Block]] = {}
     for (number, turn, name), own in rows.items():
-        block = block_of(asked, own, everything=True)
+        block = block_of(asked, own, everything=everything)
         if block is not None:
             found.setdefault((number, turn), {})[name] = block
     return found
 
 
-def figures_seen(asked: Asked, measurements: Sequence[Measurement]) -> Mapping[str, Mapping[str, Interval]]:
+def figures_seen(
+    asked: Asked, measurements: Sequence[Measurement], *, everything: bool = True
+) -> Mapping[str, Mapping[str, Interval]]:
     """By candidate, what its blocks showed: all of the race, or, where it was measured again, those alone, as they owe nothing to luck."""
-    turns = blocks_by_turn(asked, measurements)
+    turns = blocks_by_turn(asked, measurements, everything=everything)
     confirmed = {one.round for one in measurements if one.stage is Stage.CONFIRM}
     names = {name for turn in turns.values() for name in turn}
     found = {}

@@ -101,7 +101,8 @@ def _chosen(sweep: Sweep) -> int:
 
 def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measurement]) -> Evidence:
     measured = [row for row in rows if row.verdict is not Verdict.NOT_MEASURED]
-    figures = figures_of_answer(sweep).get(trial.name) or figures_seen(asked_of(sweep), rows).get(trial.candidate, {})
+    judged = figures_seen(asked_of(sweep), rows, everything=False)
+    figures = figures_of_answer(sweep).get(trial.name) or judged.get(trial.candidate, {})
     if trial.config is None or trial.failure or not figures:
         why = "; ".join(trial.refused) or trial.failure or "no block of it shows anything"
         raise Conflict(f"trial {trial.name} cannot be proposed: {why}", hint=f"tritonctl sweep show {sweep.id}")

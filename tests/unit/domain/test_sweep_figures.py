@@ -9,6 +9,7 @@ import pytest
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Objective
+from controlplane.domain.sweep_compare import figures_seen
 from controlplane.domain.sweep_figures import Asked, asked, block_of, bound_of, look_of
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step, Verdict
 
@@ -137,6 +138,17 @@ def test_a_block_with_failing_requests_counts_with_what_failed_as_beyond_any_lat
     assert not look.failed
     assert [block.figures["latency_ms p99"] for block in look.blocks] == [5.0, 5.0, 30_000.0, 5.0, 5.0]
     assert block_of(which, [many], everything=True) is None
+
+
+def test_what_a_trial_is_judged_by_counts_blocks_with_failures_and_what_it_shows_does_not() -> None:
+    """As evidence of a trial that was not measured again it counts what failed."""
+    which = asked(load(rate="100"), [P99], 0.05, 1.0)
+    rows = [measured(which.steps[0], figures={"latency_ms p99": 5.0}, completed=1000) for _ in range(4)]
+    rows[1] = replace(rows[1], verdict=Verdict.ERRORS, figures={}, failed=30)
+    rows = [replace(one, order=replace(one.order, turn=turn)) for turn, one in enumerate(rows)]
+    shown, judged = (figures_seen(which, rows, everything=everything)["sha256:a"] for everything in (True, False))
+    assert shown["latency_ms p99"].value == pytest.approx(5.0)
+    assert judged["latency_ms p99"].high > 1000
 
 
 def test_a_block_of_which_nothing_came_back_is_the_slowest_and_not_missing() -> None:
