@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.catalog import Objective
-from controlplane.domain.sweep_course import Ahead, Rounds
+from controlplane.domain.sweep_course import Ahead, Rounds, Terms
 from controlplane.domain.sweep_figures import LATENCY, OVERTIME, RATE, THROUGHPUT
 from controlplane.domain.sweep_rounds import Measurement, Stage, Step, Verdict
 from controlplane.domain.sweep_search import figure_name
@@ -36,7 +36,7 @@ _COUNTED, _FEWEST_COUNTED = 16, 4
 _SMALL_STEP, _LEAST_STEP = 0.1, 0.05
 """In logs. Steps halve wherever the direction turns."""
 _MOST_TURNS = 40
-_BACK = (1.08, 1.15, 1.25, 1.5, 2.0)
+_BACK = (1.15, 1.15, 1.25, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what holds as often as not is no rate to recommend, and whenever it does not hold."""
 _CLEARLY = 1.5
 """So many times the rate of one that is being measured again, or was, must another's be, for its turn to come: those blocks are not by
@@ -50,11 +50,14 @@ _LAST_BACK = 1.5
 BEGIN = 0.8
 """Of what is estimated: arrivals that wait for no answer come in crowds, and the steady rate is 10 to 30 % lower."""
 _SHORT = 0.5
-"""Of a block that measures a rate again: twice as many turns tell more of two finalists than blocks twice as long."""
+"""Of the blocks that are planned: twice as many turns tell more of two finalists than blocks twice as long."""
+_LONG_SECONDS, _LONG_SHARE = 2.0, 1 / 90
+"""Blocks that measure a rate again are no shorter than this, nor than that share of the time if it is less: in a second a host hardly
+stalls, and what held in five of those mostly did not in longer ones a minute later."""
 _STRIDES = (1.15, 1.5, 2.0, 3.0)
 _LONG, _FAR = 1, 3.0
 """Which stride follows a latency that is so many times what it may be."""
-_SPARE_TURNS = 8
+_SPARE_TURNS = 4
 """For rates that do not hold when they are measured again."""
 
 
@@ -206,7 +209,7 @@ def _sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
         rates = {name: _written(stairs[name].rate) for name in names}
         budget = rounds.budget()
         each = [terms.seconds_at(float(rate), _SHORT) + budget.overhead for rate in rates.values()]
-        lasts = max(terms.seconds_at(float(rate)) for rate in rates.values()) + budget.overhead
+        lasts = max(terms.seconds_at(float(rate), _long(terms)) for rate in rates.values()) + budget.overhead
         again = (AGAIN[-1] + _SPARE_TURNS) * lasts if any(one.held for one in stairs.values()) else 0.0
         if budget.left < sum(each) + again:
             if not turn and budget.left < each[0]:
@@ -268,13 +271,13 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
     name: str | None = None
     while (name := _ahead(found, goals, name)) is not None:
         budget, rate, known = rounds.budget(), _written(goals[name]), found[name]
-        lasts = terms.seconds_at(float(rate)) + budget.overhead
+        lasts = terms.seconds_at(float(rate), _long(terms)) + budget.overhead
         # what is left for the end is better spent on an answer
         grace = 0.0 if any(one.confirmed for one in found.values()) else _GRACE * terms.seconds
         if budget.left + grace < lasts:
             found = _accepted(found, goals, fresh)
             return Sought(found, notes=_slowed(found) or _untold(found))
-        rows, missing = _measured(rounds, {name: rate}, tuple(found))
+        rows, missing = _measured(rounds, {name: rate}, tuple(found), _long(terms))
         if missing is not None:
             return Sought(found, missing)
         turns = budget.left / lasts - 1
@@ -349,8 +352,14 @@ def _untold(found: Mapping[str, Found]) -> tuple[str, ...]:
     return ("the time did not suffice to measure the highest rate again, so it is not confirmed: more search.seconds",)
 
 
+def _long(terms: Terms) -> float:
+    """Of the blocks that are planned."""
+    assert terms.stages.rate is not None
+    return max(1.0, min(_LONG_SECONDS, _LONG_SHARE * terms.seconds) / terms.stages.rate.seconds)
+
+
 def _measured(
-    rounds: Rounds, rates: Mapping[str, str], loaded: Sequence[str], share: float = 1.0
+    rounds: Rounds, rates: Mapping[str, str], loaded: Sequence[str], share: float
 ) -> tuple[list[Measurement], Ahead | None]:
     """One turn, in an order that is drawn."""
     terms, number = rounds.terms, rounds.number + 1

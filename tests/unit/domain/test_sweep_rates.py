@@ -137,11 +137,11 @@ def test_a_machine_that_becomes_slower_is_no_reason_to_try_another_that_settled_
     """Both were compared by turns: what the better one does not hold any more, the other does not either."""
 
     def slower(order: BlockOrder) -> float:
-        now = 0.5 if order.seconds == 1.0 else 1.0  # blocks that measure again are the longer ones
+        now = 0.5 if order.seconds >= 1.0 else 1.0  # blocks that measure again are the longer ones
         return 8.0 if float(order.step.text) <= now * {"a": 14000, "b": 13000}[order.candidate] else 50.0
 
     at, rows = found(slower, {"a": 16000, "b": 15000}, seconds=120)
-    first = next(number for number, row in enumerate(rows) if row.order.seconds == 1.0)
+    first = next(number for number, row in enumerate(rows) if row.order.seconds >= 1.0)
     assert {row.order.candidate for row in rows[:first]} == {"a", "b"}
     assert {row.order.candidate for row in rows[first:]} == {"a"}
     assert at.found["a"].confirmed
@@ -154,10 +154,10 @@ def test_at_the_end_of_the_time_what_held_at_higher_rates_counts() -> None:
     ends = cycle([True, False])
 
     def wavers(order: BlockOrder) -> float:
-        return 8.0 if float(order.step.text) <= 8000 or (float(order.step.text) <= 14000 and next(ends)) else 50.0
+        return 8.0 if float(order.step.text) <= 6000 or (float(order.step.text) <= 14000 and next(ends)) else 50.0
 
     counts = {}
-    for seconds in range(30, 60):
+    for seconds in range(20, 60):
         at, _ = found(wavers, {"a": 16000}, seconds=seconds)
         if (one := at.found["a"]).above:
             counts[seconds] = one
@@ -165,6 +165,13 @@ def test_at_the_end_of_the_time_what_held_at_higher_rates_counts() -> None:
             assert one.good < min(float(row.order.step.text) for row in one.again[-one.above :])
             assert len(one.again) - one.missed >= (3, 5)[one.missed]
     assert counts
+
+
+@pytest.mark.parametrize(("seconds", "long"), [(60, 1.0), (120, 120 / 90), (180, 2.0), (600, 2.0)])
+def test_a_rate_is_measured_again_in_longer_blocks_as_far_as_the_time_goes(seconds: int, long: float) -> None:
+    _, rows = found(lambda order: 8.0 if float(order.step.text) <= 14000 else 50.0, {"a": 16000}, seconds=seconds)
+    assert {row.order.seconds for row in rows} == {0.5, round(long, 3)}
+    assert all(row.order.seconds > 0.5 for row in rows[-5:])
 
 
 def test_a_miss_while_the_host_took_processors_away_does_not_count() -> None:
