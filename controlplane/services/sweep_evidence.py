@@ -101,8 +101,7 @@ def _chosen(sweep: Sweep) -> int:
 
 def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measurement]) -> Evidence:
     measured = [row for row in rows if row.verdict is not Verdict.NOT_MEASURED]
-    judged = figures_seen(asked_of(sweep), rows, everything=False)
-    figures = figures_of_answer(sweep).get(trial.name) or judged.get(trial.candidate, {})
+    figures = figures_of_answer(sweep).get(trial.name) or _judged(sweep, trial, rows)
     if trial.config is None or trial.failure or not figures:
         why = "; ".join(trial.refused) or trial.failure or "no block of it shows anything"
         raise Conflict(f"trial {trial.name} cannot be proposed: {why}", hint=f"tritonctl sweep show {sweep.id}")
@@ -130,6 +129,14 @@ def _evidence(unit: UnitOfWork, sweep: Sweep, trial: Trial, rows: Sequence[Measu
         load=_load(sweep, figures),
         beside=beside_of(sweep.space).digest,
     )
+
+
+def _judged(sweep: Sweep, trial: Trial, rows: Sequence[Measurement]) -> Mapping[str, Interval]:
+    """With what failed counted; none where every block had failing requests, whose speed is no evidence of anything."""
+    asked = asked_of(sweep)
+    if trial.candidate not in figures_seen(asked, rows):
+        return {}
+    return figures_seen(asked, rows, everything=False)[trial.candidate]
 
 
 def _load(sweep: Sweep, figures: Mapping[str, Interval]) -> str:
