@@ -16,7 +16,7 @@ from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.sweep_blocks import Block, paired, trial
 from controlplane.domain.sweep_compare import LEVEL, blocks_by_turn
 from controlplane.domain.sweep_course import Raced, Terms
-from controlplane.domain.sweep_figures import DRAW, LATENCY, RATE, THROUGHPUT, Asked, percentile
+from controlplane.domain.sweep_figures import DRAW, LATENCY, RATE, THROUGHPUT, Asked, is_to_sustain, percentile
 from controlplane.domain.sweep_plan import too_few
 from controlplane.domain.sweep_rates import STOLEN, Found, Sought, disturbed
 from controlplane.domain.sweep_reasons import reasons, shares_of
@@ -279,7 +279,7 @@ def _drawn(asked: Asked) -> list[str]:
         f"{one.name} asks for {plain(Decimal(one.bound) / DRAW)} requests a second, and counts as met from {one.bound} on: how many "
         "arrive in a block is drawn"
         for one in asked.objectives
-        if asked.drawn and (one.metric, one.direction, one.weight) == (THROUGHPUT, "at_least", None)
+        if asked.drawn and is_to_sustain(one)
     ]
 
 

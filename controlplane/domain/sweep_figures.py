@@ -67,6 +67,11 @@ def percentile(objective: Objective) -> float | None:
     return float(number) if number != objective.qualifier and number.replace(".", "", 1).isdigit() else None
 
 
+def is_to_sustain(objective: Objective) -> bool:
+    """Whether it requires a throughput."""
+    return (objective.metric, objective.direction, objective.weight) == (THROUGHPUT, "at_least", None)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """`steps` are measured one after the other in each turn. `ramps`: each block looks for the highest rate itself. `figures` are what
@@ -187,11 +192,7 @@ def _judged(
 ) -> tuple[int, dict[str, float]]:
     """Which of a ladder's steps, and its figures. A throughput that is required and a latency are to hold at one load: the first that brings
     it, else the one that brings the most. Where none is required, latencies are those of the first step, and the throughput is the most."""
-    bounds = [
-        float(one.bound)
-        for one in asked.objectives
-        if (one.metric, one.direction, one.weight) == (THROUGHPUT, "at_least", None)
-    ]
+    bounds = [float(one.bound) for one in asked.objectives if is_to_sustain(one)]
     brings = [own.get(THROUGHPUT, 0.0) for own in each]
     most = brings.index(max(brings))
     if bounds:
@@ -249,7 +250,7 @@ def _plainly(objective: Objective, *, drawn: bool) -> Objective:
     percent = percentile(objective)
     if percent is not None:
         objective = replace(objective, qualifier=f"p{percent:g}")
-    if drawn and objective.metric == THROUGHPUT and objective.direction == "at_least" and objective.weight is None:
+    if drawn and is_to_sustain(objective):
         return replace(objective, bound=plain(Decimal(objective.bound) * DRAW))
     return objective
 

@@ -276,6 +276,7 @@ def _confirmed(
     level = rules.error / 2 / max(len(trials) - 1, 1)
     measured = tuple(one for one in trials if one.figures)
     ranked = _ranked(rules, kept, estimated(blocks, level))
+    # what was not measured by turns is compared by nobody, so that the answer says so
     return Standing(tuple(made), tuple(ranked), None, measured, paired(blocks, level))
 
 

@@ -51,9 +51,9 @@ BEGIN = 0.8
 """Of what is estimated: arrivals that wait for no answer come in crowds, and the steady rate is 10 to 30 % lower."""
 _SHORT = 0.5
 """Of the blocks that are planned: twice as many turns tell more of two finalists than blocks twice as long."""
-_LONG_SECONDS, _LONG_SHARE = 2.0, 1 / 90
-"""Blocks that measure a rate again are no shorter than this, nor than that share of the time if it is less: in a second a host hardly
-stalls, and what held in five of those mostly did not in longer ones a minute later."""
+_AGAIN_SECONDS, _AGAIN_SHARE = 2.0, 1 / 90
+"""Blocks that measure a rate again are no shorter than this, nor than that share of the time if it is less: in a second a queue hardly
+grows, and of ten rates that held in five such blocks four did not in longer ones right after."""
 _STRIDES = (1.15, 1.5, 2.0, 3.0)
 _LONG, _FAR = 1, 3.0
 """Which stride follows a latency that is so many times what it may be."""
@@ -209,7 +209,7 @@ def _sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
         rates = {name: _written(stairs[name].rate) for name in names}
         budget = rounds.budget()
         each = [terms.seconds_at(float(rate), _SHORT) + budget.overhead for rate in rates.values()]
-        lasts = max(terms.seconds_at(float(rate), _long(terms)) for rate in rates.values()) + budget.overhead
+        lasts = max(terms.seconds_at(float(rate), _again_share(terms)) for rate in rates.values()) + budget.overhead
         again = (AGAIN[-1] + _SPARE_TURNS) * lasts if any(one.held for one in stairs.values()) else 0.0
         if budget.left < sum(each) + again:
             if not turn and budget.left < each[0]:
@@ -271,13 +271,13 @@ def _again(rounds: Rounds, found: dict[str, Found]) -> Sought:
     name: str | None = None
     while (name := _ahead(found, goals, name)) is not None:
         budget, rate, known = rounds.budget(), _written(goals[name]), found[name]
-        lasts = terms.seconds_at(float(rate), _long(terms)) + budget.overhead
+        lasts = terms.seconds_at(float(rate), _again_share(terms)) + budget.overhead
         # what is left for the end is better spent on an answer
         grace = 0.0 if any(one.confirmed for one in found.values()) else _GRACE * terms.seconds
         if budget.left + grace < lasts:
             found = _accepted(found, goals, fresh)
             return Sought(found, notes=_slowed(found) or _untold(found))
-        rows, missing = _measured(rounds, {name: rate}, tuple(found), _long(terms))
+        rows, missing = _measured(rounds, {name: rate}, tuple(found), _again_share(terms))
         if missing is not None:
             return Sought(found, missing)
         turns = budget.left / lasts - 1
@@ -352,10 +352,10 @@ def _untold(found: Mapping[str, Found]) -> tuple[str, ...]:
     return ("the time did not suffice to measure the highest rate again, so it is not confirmed: more search.seconds",)
 
 
-def _long(terms: Terms) -> float:
-    """Of the blocks that are planned."""
+def _again_share(terms: Terms) -> float:
+    """How much longer than planned the blocks are that measure a rate again."""
     assert terms.stages.rate is not None
-    return max(1.0, min(_LONG_SECONDS, _LONG_SHARE * terms.seconds) / terms.stages.rate.seconds)
+    return max(1.0, min(_AGAIN_SECONDS, _AGAIN_SHARE * terms.seconds) / terms.stages.rate.seconds)
 
 
 def _measured(
