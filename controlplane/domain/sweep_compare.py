@@ -1,13 +1,14 @@
 # Two trials of a sweep side by side, by the blocks of the turns that both were in. Pure.
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clients.load.comparison import Outcome
 from clients.load.statistics import Interval
 from controlplane.domain.sweep_blocks import Block, paired, trial
-from controlplane.domain.sweep_figures import LATENCY, Asked, block_of
+from controlplane.domain.sweep_figures import LATENCY, RATE, Asked, block_of
 from controlplane.domain.sweep_rounds import Measurement, Stage
 from controlplane.domain.sweep_search import Figure
 
@@ -45,6 +46,14 @@ def compared(
         ratio = better if figure.more_is_better else _turned(better)
         found.append(Compared(name, ratio, _outcome(better, 1 + margin), pairs))
     return tuple(found)
+
+
+def rates_beside(asked: Asked, names: Sequence[str], measurements: Iterable[Measurement]) -> dict[str, float]:
+    """How many times the first one's its highest rate was, by the turns of the race that both were in; without those that too few turns
+    tell of."""
+    advantage = paired(blocks_by_turn(asked, measurements), LEVEL)
+    ratios = {name: advantage(Figure(RATE, more_is_better=True), name, names[0]) for name in names}
+    return {name: ratio.value for name, ratio in ratios.items() if math.isfinite(ratio.high)}
 
 
 def blocks_by_turn(

@@ -2,7 +2,8 @@
 """A block at a constant rate either holds every latency objective or does not. A finalist's next one is at a rate a step higher where it held,
 and lower where it did not: the up-and-down method (Dixon and Mood 1948, *A method for obtaining and analyzing sensitivity data*, JASA 43). It settles where
 a block holds as often as not, a single stall moves it by one step and no more, and what the host does meanwhile meets all that are
-measured by turns: this decides between them. Whether a rate is recommended is decided by fresh blocks below it
+measured by turns. A dozen such blocks tell how high the rate is better than which of two equals is ahead: that is decided together with what
+their race showed by turns. Whether a rate is recommended is decided by fresh blocks below it
 alone, for the ones that found it were chosen by luck too: five that all hold, or seven of eight. A rate whose blocks miss as often as they
 hold passes with a chance of 1 in 20 (1/32, and 5/32 by 1/8); the least and most of five cover the median block with 94 %, the second and the seventh of
 eight with 93 %. Processors that the hypervisor takes away only make a candidate slower: what holds in spite of that holds, and what misses
@@ -13,6 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import digest_bytes
@@ -36,6 +39,9 @@ _COUNTED, _FEWEST_COUNTED = 16, 4
 _SMALL_STEP, _LEAST_STEP = 0.1, 0.05
 """In logs. Steps halve wherever the direction turns."""
 _MOST_TURNS = 40
+_RACED = 0.8
+"""Of the distance between two that settled, what their race showed counts so much, and their staircases the rest. In four sweeps, three of
+them between equals, staircases put these 1.06 to 1.38 times apart, and the race 1.00 to 1.04 times."""
 _BACK = (1.15, 1.15, 1.25, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what holds as often as not is no rate to recommend, and whenever it does not hold."""
 _CLEARLY = 1.5
@@ -64,8 +70,8 @@ _SPARE_TURNS = 4
 @dataclass(frozen=True, slots=True)
 class Found:
     """What is known of one candidate's highest rate: `good` held, `bad` did not; 0 and infinite where none did. `settled`: at this its
-    blocks held as often as not; 0 where it did not settle. `again` are the fresh blocks at `good`, of which `missed` did not hold, and `above`
-    were at higher rates; without them it is not confirmed. `failure`: it could not be measured on."""
+    blocks held as often as not, as staircases and race tell together; 0 where it did not settle. `again` are the fresh blocks at `good`,
+    of which `missed` did not hold, and `above` were at higher rates; without them it is not confirmed. `failure`: it could not be measured on."""
 
     good: float = 0.0
     bad: float = math.inf
@@ -149,9 +155,12 @@ class _Stairs:
             self.rate *= math.exp(way * self.step)
 
     @property
-    def found(self) -> Found:
+    def settled(self) -> float:
+        """0 where it did not."""
         enough = len(self.counted) >= _FEWEST_COUNTED
-        settled = math.exp(sum(map(math.log, self.counted)) / len(self.counted)) if enough else 0.0
+        return math.exp(sum(map(math.log, self.counted)) / len(self.counted)) if enough else 0.0
+
+    def found(self, settled: float) -> Found:
         good = (settled or max(self.held)) if self.held else 0.0
         return Found(
             good, min((one for one in self.missed if one > good), default=math.inf), settled, failure=self.failure
@@ -184,12 +193,13 @@ def held(one: Measurement, objectives: Sequence[Objective]) -> bool:
     )
 
 
-def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
-    """`starts` are the rates at which each of the finalists begins, as they are estimated, the one that is ahead first. Who does not fit into
+def sought(rounds: Rounds, starts: Mapping[str, float], raced: Mapping[str, float]) -> Sought:
+    """`starts` are the rates at which each of the finalists begins, as they are estimated, the one that is ahead first; `raced` is how their
+    rates were to each other in the turns of the race, for those of which that is known. Who does not fit into
     the memory beside that one has its turn only if that one cannot be measured on: not by turns, nothing would tell which is better."""
     found = dict[str, Found]()
     for group in rounds.beside(list(starts)):
-        at = _sought(rounds, {name: starts[name] for name in group})
+        at = _sought(rounds, {name: starts[name] for name in group}, raced)
         found |= at.found
         if at.ahead is not None or any(not one.failure for one in at.found.values()) or not at.found:
             apart = [name for name in starts if name not in found]
@@ -198,7 +208,7 @@ def sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
     return Sought(found)
 
 
-def _sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
+def _sought(rounds: Rounds, starts: Mapping[str, float], raced: Mapping[str, float]) -> Sought:
     """Of those that fit beside each other."""
     terms = rounds.terms
     stairs = {name: _Stairs(max(start * BEGIN, 0.1)) for name, start in starts.items()}
@@ -221,14 +231,26 @@ def _sought(rounds: Rounds, starts: Mapping[str, float]) -> Sought:
             rates = {names[0]: rates[names[0]]}  # the one that is ahead, alone
         rows, missing = _measured(rounds, rates, tuple(stairs), _SHORT)
         if missing is not None:
-            return Sought({name: one.found for name, one in stairs.items()}, missing)
+            return Sought(_found(stairs, raced), missing)
         for one in rows:
             if one.reasons == (OVERTIME,):
                 continue
             own = stairs[one.order.candidate]
             own.rate = float(one.order.step.text)
             own.look(one, terms.asked.objectives)
-    return _again(rounds, {name: one.found for name, one in stairs.items()})
+    return _again(rounds, _found(stairs, raced))
+
+
+def _found(stairs: Mapping[str, _Stairs], raced: Mapping[str, float]) -> dict[str, Found]:
+    """How high those that settled are all together is the staircases' alone, how far they are apart the race's as well."""
+    settled = {name: one.settled for name, one in stairs.items()}
+    both = [name for name, rate in settled.items() if rate and raced.get(name)]
+    if len(both) > 1:
+        logs = np.log([(settled[name], raced[name]) for name in both])
+        middle = logs.mean(axis=0)
+        pooled = middle[0] + (logs - middle) @ (1 - _RACED, _RACED)
+        settled |= {name: float(rate) for name, rate in zip(both, np.exp(pooled), strict=True)}
+    return {name: one.found(settled[name]) for name, one in stairs.items()}
 
 
 @dataclass(slots=True)

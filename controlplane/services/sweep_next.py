@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.sweep_answer import Conclusion, concluded, fates
 from controlplane.domain.sweep_asking import asked_and_raced, predicted_and_raced
-from controlplane.domain.sweep_compare import figures_seen
+from controlplane.domain.sweep_compare import figures_seen, rates_beside
 from controlplane.domain.sweep_course import Ahead, Known, Raced, Rounds, Terms, raced, terms_of
 from controlplane.domain.sweep_figures import RATE, THROUGHPUT
 from controlplane.domain.sweep_rates import BEGIN, Sought, sought
@@ -126,10 +126,12 @@ def where(
     else:
         found = raced(rounds, [one.candidate for one in trials if not one.refused])
     measurements = tuple(one.measurement for one in taken)
-    starts = {}
+    starts, at = {}, None
     if terms.asked.finds_rate and found.ahead is None and not found.asks:
         starts = _starts(terms, found, measurements)
-    now = Next(sweep, tuple(trials), measurements, terms, found, sought(rounds, starts) if starts else None)
+    if starts:
+        at = sought(rounds, starts, rates_beside(terms.asked, list(starts), measurements))
+    now = Next(sweep, tuple(trials), measurements, terms, found, at)
     # what was just measured is not written to the trials yet: whoever goes on after a kill is to ask alike
     failures = now.failures
     told = (replace(one, failure=one.failure or failures.get(one.candidate, "")) for one in trials)

@@ -141,7 +141,7 @@ def _beside_the_best(
     others = [("the base config", plain), ("the slowest that kept the bound", slowest)]
     each = [("the exhaustive winner", winner), *ours, *others, *short, *theirs]
     with _interleaved(house, reference, [model for _, model in each]) as where:
-        rates = stairs(where, _rate(reference), repeats=repeats, turns=_TURNS)
+        rates = stairs(where, winner.candidate, _rate(reference), repeats=repeats, turns=_TURNS)
     near = 0
     for name, model in each[1:]:
         own, beside = rates[model.candidate], rates[winner.candidate]
@@ -170,7 +170,7 @@ def _ours(report: Report, house: House, what: Material, seeds: int) -> list[tupl
         model = _model(what, chosen)
         found.append((f"recommendation {seed}", model))
         with _interleaved(house, sweep, [model]) as where:
-            blocks = [where.turn({model.candidate: _rate(sweep)})[model.candidate] for _ in range(_AGAIN)]
+            blocks = [where.turn([(model.candidate, _rate(sweep))])[0] for _ in range(_AGAIN)]
         kept.append(sum(map(where.holds, blocks)) > _AGAIN / 2)
         p99 = sorted(one.figures.get(f"{LATENCY} p99", math.inf) for one in blocks)
         report.add(f"p99 at its rate again, seed {seed}", "ms", p99, [float(BOUND_MS)] * _AGAIN, "the bound")

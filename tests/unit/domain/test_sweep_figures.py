@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Objective
-from controlplane.domain.sweep_compare import figures_seen
+from controlplane.domain.sweep_compare import figures_seen, rates_beside
 from controlplane.domain.sweep_figures import Asked, asked, block_of, bound_of, look_of
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Stage, Step, Verdict
 
@@ -149,6 +149,20 @@ def test_what_a_trial_is_judged_by_counts_blocks_with_failures_and_what_it_shows
     shown, judged = (figures_seen(which, rows, everything=everything)["sha256:a"] for everything in (True, False))
     assert shown["latency_ms p99"].value == pytest.approx(5.0)
     assert judged["latency_ms p99"].high > 1000
+
+
+def test_how_rates_are_to_each_other_is_told_by_the_turns_that_both_were_in() -> None:
+    """The machine is twice as fast in each turn as in the one before; c is in too few turns to tell."""
+    which = asked({**LADDER, "concurrency": "16", "finds_rate": True}, [P99], 0.05, 1.0)
+    rows = [
+        replace(one, order=replace(one.order, turn=turn, candidate=name))
+        for turn in range(4)
+        for name, rate in (("a", 100.0), ("b", 120.0), ("c", 300.0))
+        if {"a": turn < 3, "b": True, "c": turn > 1}[name]
+        for one in (measured(which.steps[0], figures={"sustainable_rate": rate * 2**turn}, completed=1000),)
+    ]
+    assert rates_beside(which, ["a", "b", "c"], rows) == pytest.approx({"a": 1.0, "b": 1.2})
+    assert rates_beside(which, ["a", "b"], [replace(one, figures={"throughput": 90.0}) for one in rows]) == {}
 
 
 def test_a_block_of_which_nothing_came_back_is_the_slowest_and_not_missing() -> None:

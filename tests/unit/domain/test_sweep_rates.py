@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
+from types import MappingProxyType
 
 import pytest
 
@@ -43,14 +44,16 @@ def found(
     starts: Mapping[str, float],
     seconds: int = 600,
     steal: Steal = lambda _: 0.0,
+    *,
     memory_bytes: int = 1 << 40,
+    raced: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Sought, list[Measurement]]:
     """To its end, round after round."""
     taken: list[Taken] = []
     now = WHEN
     trials = [Trial(1, number, name, 1, "", {}, "", {}) for number, name in enumerate(starts, 1)]
     while True:
-        at = sought(Rounds(replace(terms(seconds), memory_bytes=memory_bytes), taken, trials), starts)
+        at = sought(Rounds(replace(terms(seconds), memory_bytes=memory_bytes), taken, trials), starts, raced)
         if at.ahead is None:
             return at, [one.measurement for one in taken]
         assert set(at.ahead.candidates) <= set(starts)
@@ -110,6 +113,23 @@ def test_by_turns_the_better_of_two_is_told_though_blocks_are_noisy(seed: int) -
 
     at, _ = found(noisy, {"a": 250, "b": 400}, seconds=90)
     assert at.found["a"].settled > at.found["b"].settled
+
+
+def test_between_two_near_each_other_the_race_decides_and_the_staircases_say_how_high() -> None:
+    server, starts = at_most(a=300, b=290), {"a": 300.0, "b": 300.0}
+    by_turns = found(server, starts)[0].found
+    assert by_turns["a"].confirmed
+    at = found(server, starts, raced={"a": 1.0, "b": 1.2})[0].found
+    assert at["b"].confirmed
+    assert not at["a"].confirmed
+    assert at["a"].settled * at["b"].settled == pytest.approx(by_turns["a"].settled * by_turns["b"].settled)
+    apart = (by_turns["b"].settled / by_turns["a"].settled) ** 0.2 * 1.2**0.8
+    assert at["b"].settled / at["a"].settled == pytest.approx(apart)
+
+
+def test_a_race_that_tells_of_one_alone_moves_nobody() -> None:
+    server, starts = at_most(a=300, b=200), {"a": 300.0, "b": 200.0}
+    assert found(server, starts, raced={"a": 1.0})[0].found == found(server, starts)[0].found
 
 
 def test_who_did_not_hold_what_another_holds_is_not_measured_again() -> None:

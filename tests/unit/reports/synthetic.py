@@ -17,6 +17,7 @@ from controlplane.domain.canonical import JsonObject, digest, digest_bytes
 from controlplane.domain.catalog import Objective
 from controlplane.domain.fingerprints import Fingerprint, Host, Serving
 from controlplane.domain.sweep_answer import concluded
+from controlplane.domain.sweep_compare import rates_beside
 from controlplane.domain.sweep_course import Ahead, Rounds, raced, terms_of
 from controlplane.domain.sweep_figures import RATE
 from controlplane.domain.sweep_plan import load_of, plan
@@ -130,7 +131,7 @@ def searched(
         if ahead is None and terms.asked.finds_rate:
             raced(asked, [trial.candidate for trial in able])
             starts = {one.name: one.figures[RATE].value for one in now.standing.finalists if RATE in one.figures}
-            found = sought(asked, starts)
+            found = sought(asked, starts, rates_beside(terms.asked, list(starts), [one.measurement for one in taken]))
             ahead = found.ahead
         if ahead is None:
             break
