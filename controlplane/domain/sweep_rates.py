@@ -15,8 +15,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.catalog import Objective
@@ -60,9 +58,9 @@ _SHORT = 0.5
 _AGAIN_SECONDS, _AGAIN_SHARE = 2.0, 1 / 90
 """Blocks that measure a rate again are no shorter than this, nor than that share of the time if it is less: in a second a queue hardly
 grows, and of ten rates that held in five such blocks four did not in longer ones right after."""
-_STRIDES = (1.15, 1.5, 2.0, 3.0)
-_LONG, _FAR = 1, 3.0
-"""Which stride follows a latency that is so many times what it may be."""
+_STRIDES = (1.15, 1.2, 1.5, 2.0, 3.0)
+_LONG, _FAR = 2, 3.0
+"""Where a race began near the rate two small ones reach it, and the first turn back makes a small step. Which stride follows a latency that is so many times what it may be."""
 _SPARE_TURNS = 4
 """For rates that do not hold when they are measured again."""
 
@@ -161,7 +159,8 @@ class _Stairs:
         return math.exp(sum(map(math.log, self.counted)) / len(self.counted)) if enough else 0.0
 
     def found(self, settled: float) -> Found:
-        good = (settled or max(self.held)) if self.held else 0.0
+        settled = settled if self.held else 0.0
+        good = settled or max(self.held, default=0.0)
         return Found(
             good, min((one for one in self.missed if one > good), default=math.inf), settled, failure=self.failure
         )
@@ -242,14 +241,16 @@ def _sought(rounds: Rounds, starts: Mapping[str, float], raced: Mapping[str, flo
 
 
 def _found(stairs: Mapping[str, _Stairs], raced: Mapping[str, float]) -> dict[str, Found]:
-    """How high those that settled are all together is the staircases' alone, how far they are apart the race's as well."""
+    """How high they are all together is the staircases' alone that settled, how far apart the race's as well; of one that did not
+    settle the race's alone."""
     settled = {name: one.settled for name, one in stairs.items()}
-    both = [name for name, rate in settled.items() if rate and raced.get(name)]
-    if len(both) > 1:
-        logs = np.log([(settled[name], raced[name]) for name in both])
-        middle = logs.mean(axis=0)
-        pooled = middle[0] + (logs - middle) @ (1 - _RACED, _RACED)
-        settled |= {name: float(rate) for name, rate in zip(both, np.exp(pooled), strict=True)}
+    logs = {name: math.log(settled[name] / ratio) for name, ratio in raced.items() if settled.get(name)}
+    if logs:
+        level = math.exp(sum(logs.values()) / len(logs))  # the rate of one whose ratio is 1
+        for name, ratio in raced.items():
+            if name in settled:
+                known = level * ratio
+                settled[name] = known**_RACED * settled[name] ** (1 - _RACED) if settled[name] else known
     return {name: one.found(settled[name]) for name, one in stairs.items()}
 
 

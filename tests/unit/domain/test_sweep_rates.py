@@ -85,7 +85,7 @@ def test_the_highest_rate_is_found_from_wherever_the_search_begins(start: float)
     assert len(one.again) == 5
     assert {float(row.order.step.text) for row in one.again} == {one.good}
     assert one.settled == pytest.approx(300, rel=0.05)
-    assert len(rows) <= 27 + 5
+    assert len(rows) <= 29 + 5
 
 
 def test_a_stalled_block_moves_a_staircase_by_a_step_and_no_more() -> None:
@@ -125,6 +125,16 @@ def test_between_two_near_each_other_the_race_decides_and_the_staircases_say_how
     assert at["a"].settled * at["b"].settled == pytest.approx(by_turns["a"].settled * by_turns["b"].settled)
     apart = (by_turns["b"].settled / by_turns["a"].settled) ** 0.2 * 1.2**0.8
     assert at["b"].settled / at["a"].settled == pytest.approx(apart)
+
+
+def test_who_did_not_settle_is_where_the_race_says_beside_one_that_did() -> None:
+    """b begins so far away that the time is over before its steps are small."""
+    server, starts = at_most(a=3000, b=90000), {"a": 3000.0, "b": 1500.0}
+    alone = found(server, starts, seconds=30)[0].found
+    assert alone["a"].settled > 0 == alone["b"].settled
+    at = found(server, starts, seconds=30, raced={"a": 1.0, "b": 20.0})[0].found
+    assert at["b"].settled == pytest.approx(20 * alone["a"].settled)
+    assert at["a"].settled == pytest.approx(alone["a"].settled)
 
 
 def test_a_race_that_tells_of_one_alone_moves_nobody() -> None:
