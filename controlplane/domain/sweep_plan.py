@@ -30,6 +30,9 @@ _SHORTEST_RAMP = 0.5
 _FEWEST_TURNS, _TURNS = 3, 6
 _LENGTHS = (4.0, 2.0, 1.0, 0.5)
 """Of blocks, in seconds: those of finalists are twice as long, those of the first round half."""
+_QUICK_TURNS = 2
+"""Of the first round, where fewer candidates would be tried otherwise: nobody is dropped by so few, but more of a space that is new are
+worth more than the same ones once more."""
 _KEPT, _DEVIATIONS = 1.1, 3.0
 MOST_RESERVED = 0.4
 """Of the time, for finalists, and for their highest rate."""
@@ -159,10 +162,13 @@ def plan(
     told, most = costs or Costs(), min(there, search.candidates)
     steps, whole = max(1, len(choice.load.steps)), period(choice.load.shape, choice.load.text)
     for count in range(most, 0, -1):
-        for seconds in _LENGTHS:
+        for seconds, first_turns in _ways(search.method):
             more = min(most - count, beside - count)
             stages = _stages(
-                search.method, count, steps, seconds, max(1, beside), more=more, finds_rate=choice.finds_rate
+                *(search.method, count, steps, seconds, max(1, beside)),
+                more=more,
+                finds_rate=choice.finds_rate,
+                first_turns=first_turns,
             )
             if whole:
                 stages = tuple(_shaped(one, whole, fewest_turns=seconds == _LENGTHS[-1]) for one in stages)
@@ -224,8 +230,22 @@ def memory_of(candidate: Candidate, weights: int) -> int:
     return instances * (_PROCESS_BYTES + weights)
 
 
+def _ways(method: Method) -> list[tuple[float, int]]:
+    """Lengths of blocks and turns of the first round, those that tell most first."""
+    quick = [(_LENGTHS[-1], _QUICK_TURNS)] if method is Method.RACING else []
+    return [*((seconds, _FEWEST_TURNS) for seconds in _LENGTHS), *quick]
+
+
 def _stages(
-    method: Method, count: int, steps: int, seconds: float, beside: int, *, more: int, finds_rate: bool
+    method: Method,
+    count: int,
+    steps: int,
+    seconds: float,
+    beside: int,
+    *,
+    more: int,
+    finds_rate: bool,
+    first_turns: int,
 ) -> tuple[Stage, ...]:
     """`more` candidates there are beyond `count`, and room beside them."""
     found: list[Stage] = []
@@ -233,11 +253,12 @@ def _stages(
         left, longer, before = count, max(seconds / 2, _SHORTEST_RAMP if finds_rate else 0.0), 0
         while left > _FINALISTS or not found:  # half are expected to go in each round, while blocks get twice as long
             blocks = left + _linking(left, beside)
-            found.append(Stage(f"round {len(found) + 1}", blocks, 3, steps, longer, _loads(left, before, beside)))
-            before, left, longer = left, max(_FINALISTS, math.ceil(left / 2)), min(longer * 2, 2 * seconds)
+            turns = _FEWEST_TURNS if found or count <= _FINALISTS else first_turns
+            found.append(Stage(f"round {len(found) + 1}", blocks, turns, steps, longer, _loads(left, before, beside)))
+            before, left, longer = left, max(_FINALISTS, left // 2), min(longer * 2, 2 * seconds)
         predicted = min(more, math.ceil(count / _PREDICTED))
         if count >= _FEWEST_TO_PREDICT and predicted > 0:  # beside one of the first
-            found.insert(1, Stage(PREDICTED, predicted + 1, 3, steps, found[0].seconds, predicted))
+            found.insert(1, Stage(PREDICTED, predicted + 1, first_turns, steps, found[0].seconds, predicted))
     else:
         name = "all" if method is Method.EXHAUSTIVE else "asked for"
         found.append(Stage(name, count, 3, steps, seconds, count))

@@ -37,7 +37,7 @@ from controlplane.errors import InvalidInput
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`hard` are the objectives without weight that a block can show. Blocks last `seconds` in the first round and `growth` times
-    longer in each that follows, up to `longest`; there are `turns` in a round and at most `looks` rounds before no more than
+    longer in each that follows, up to `longest`; there are `turns` in a round, `first_turns` in the first, and at most `looks` rounds before no more than
     `finalists` (and the best in each figure) are confirmed, in `confirm_turns` of `confirm_seconds`."""
 
     figures: tuple[Figure, ...]
@@ -45,6 +45,7 @@ class Rules:
     hard: tuple[Objective, ...] = ()
     error: float = 0.05
     turns: int = 4
+    first_turns: int = 4
     seconds: float = 1.0
     growth: float = 2.0
     longest: float = 8.0
@@ -57,6 +58,7 @@ class Rules:
         for what, value, least in (
             ("figures", len(self.figures), 1),
             ("turns", self.turns, 1),
+            ("first_turns", self.first_turns, 1),
             ("confirm_turns", self.confirm_turns, FEWEST_TURNS),
             ("looks", self.looks, 1),
             ("finalists", self.finalists, 1),
@@ -316,7 +318,7 @@ def _told(rules: Rules, left: Sequence[str], advantage: Advantage) -> bool:
 
 def _round(rules: Rules, number: int, names: Sequence[str], *, confirms: bool) -> Round:
     seconds = min(rules.seconds * rules.growth ** (number - 1), rules.longest)
-    turns = rules.confirm_turns if confirms else rules.turns
+    turns = rules.confirm_turns if confirms else rules.first_turns if number == 1 else rules.turns
     order = tuple(tuple(sorted(names, key=lambda name: _lot(rules.seed, number, turn, name))) for turn in range(turns))
     return Round(number, rules.confirm_seconds if confirms else seconds, order, confirms)
 

@@ -64,7 +64,7 @@ def test_a_dry_run_says_what_would_be_done_and_why_and_keeps_nothing(cli: Cli, s
         "load        concurrency 16: no objective names a rate, so the highest one is looked for at which the latency holds\n",
         "objectives  fast: latency_ms p99 at most 10\n",
         "  instance_group[0].count                           1, 2, 4, as the spec says\n",
-        "highest rate  2           18              2                0\n",
+        "highest rate  2           18              4                0\n",
     ):
         assert line in said, line
     assert cli.json("sweep", "list") == {"items": [], "next": None}

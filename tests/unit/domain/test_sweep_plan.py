@@ -68,6 +68,17 @@ def test_a_race_keeps_to_its_time(there: int, seconds: int, objectives: list[Obj
     assert digest(made.to_json())
 
 
+def test_the_first_round_has_fewer_turns_where_more_candidates_are_tried_for_it() -> None:
+    choice = load_of(None, [P99])
+    few, many = (plan(Search(), choice, there, beside=100, objectives=[P99]) for there in (12, 68))
+
+    assert [stage.turns for stage in few.stages[:2]] == [3, 3]
+    first, predicted, second, *_ = many.stages
+    assert (first.turns, predicted.name, predicted.turns, second.turns) == (2, "predicted", 2, 3)
+    assert second.candidates == first.candidates // 2
+    assert "19 of 68 candidates are tried, and 7 more that these predict to be better" in many.notes[0]
+
+
 def test_a_race_gets_longer_blocks_with_more_time_and_survivors_stay_loaded() -> None:
     short, long = (plan(Search(seconds=seconds), ONE, 8, beside=8) for seconds in (60, 3600))
 

@@ -322,3 +322,15 @@ def test_a_race_that_makes_no_sense_is_refused() -> None:
         race(RULES, ["a"], [Look([block, block])])
     with pytest.raises(InvalidInput, match="a block of 0"):
         replace(block, seconds=0.0)
+
+
+def test_the_first_round_may_have_fewer_turns_and_then_drops_nobody() -> None:
+    rules = replace(RULES, first_turns=2)
+    begin = race(rules, list(EIGHT), [])
+    assert begin.next is not None
+    assert len(begin.next.order) == 2
+    truth = {name: {"rate": rate} for name, rate in EIGHT.items()}
+    after = race(rules, list(EIGHT), [measured(begin.next, truth, np.random.default_rng(1), normal, 0.001)])
+    assert sorted(after.left) == sorted(EIGHT)
+    assert after.next is not None
+    assert len(after.next.order) == rules.turns

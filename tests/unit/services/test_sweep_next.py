@@ -301,7 +301,7 @@ def test_where_nothing_else_is_worth_measuring_it_is_said() -> None:
         sweep.measure()
     assert now.asks
     assert sweep.where(exhausted=True).ahead is not None
-    assert sweep.where(exhausted=True).raced.notes == ("only the first 16 candidates were tried: no other is worth it",)
+    assert sweep.where(exhausted=True).raced.notes == ("only the first 19 candidates were tried: no other is worth it",)
 
 
 def test_identical_candidates_are_rarely_called_different_and_slower_ones_mostly_worse() -> None:
