@@ -165,7 +165,11 @@ def plan(
         for seconds, first_turns in _ways(search.method):
             more = min(most - count, beside - count)
             stages = _stages(
-                *(search.method, count, steps, seconds, max(1, beside)),
+                search.method,
+                count,
+                steps,
+                seconds,
+                max(1, beside),
                 more=more,
                 finds_rate=choice.finds_rate,
                 first_turns=first_turns,

@@ -3,8 +3,8 @@
 and lower where it did not: the up-and-down method (Dixon and Mood 1948, *A method for obtaining and analyzing sensitivity data*, JASA 43). It settles where
 a block holds as often as not, a single stall moves it by one step and no more, and what the host does meanwhile meets all that are
 measured by turns. A dozen such blocks tell how high the rate is better than which of two equals is ahead: that is decided together with what
-their race showed by turns. Whether a rate is recommended is decided by fresh blocks below it
-alone, for the ones that found it were chosen by luck too: five that all hold, or seven of eight. A rate whose blocks miss as often as they
+their race showed by turns. Whether a rate is recommended is decided by fresh blocks below it alone, for the ones that found it were
+chosen by luck too: five that all hold, or seven of eight. A rate whose blocks miss as often as they
 hold passes with a chance of 1 in 20 (1/32, and 5/32 by 1/8); the least and most of five cover the median block with 94 %, the second and the seventh of
 eight with 93 %. Processors that the hypervisor takes away only make a candidate slower: what holds in spite of that holds, and what misses
 is measured again before it counts, once at each rate."""
@@ -39,7 +39,7 @@ _SMALL_STEP, _LEAST_STEP = 0.1, 0.05
 _MOST_TURNS = 40
 _RACED = 0.8
 """Of the distance between two that settled, what their race showed counts so much, and their staircases the rest. In four sweeps, three of
-them between equals, staircases put these 1.06 to 1.38 times apart, and the race 1.00 to 1.04 times."""
+them between equals, staircases put these 1.06 to 1.38 times apart, and the race 1.01 to 1.05 times."""
 _BACK = (1.15, 1.15, 1.25, 1.5, 2.0)
 """Steps down: before a rate is measured again, since what holds as often as not is no rate to recommend, and whenever it does not hold."""
 _CLEARLY = 1.5
