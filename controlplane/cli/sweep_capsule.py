@@ -59,7 +59,7 @@ def export(session: Session, number: int, *, out: Path, artifacts: bool, anonymi
 
 @click.command(cls=Verb)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--verify", is_flag=True, help="Only check that all digests inside check out; no API is asked.")
+@click.option("--verify", is_flag=True, help="Only check that the digests inside check out; no API is asked.")
 @click.option(
     "--bench", metavar="ADDRESS", help="Measure on a server that stands ready for it; default: one of our own."
 )
@@ -125,6 +125,8 @@ def _upload(session: Session, opened: CapsuleFile) -> str:
 
 
 def _said(file: Path, opened: CapsuleFile) -> dict[str, object]:
+    from controlplane.domain.capsules import unchecked
+
     capsule = opened.capsule
     return {
         "digest": capsule.digest,
@@ -137,21 +139,27 @@ def _said(file: Path, opened: CapsuleFile) -> dict[str, object]:
         "blob_bytes": sum(capsule.blobs.values()),
         "evidence": capsule.sweep.evidence,
         "dropped": list(capsule.dropped),
+        "unchecked": list(unchecked(capsule)),
     }
 
 
 def _page(file: Path, said: dict[str, object]) -> None:
-    dropped = said["dropped"]
+    dropped, unchecked = said["dropped"], said["unchecked"]
     assert isinstance(dropped, list)
+    assert isinstance(unchecked, list)
+    verdict, evidence = "every digest inside checks out", said["evidence"]
+    if unchecked:
+        verdict = f"it is whole; digests of {', '.join(unchecked)} cannot be checked, since names were dropped"
+        evidence = f"{evidence}, as the capsule says: compare it with the audit log where the sweep ran"
     facts(
         [
-            ("capsule", f"{file}: every digest inside checks out"),
+            ("capsule", f"{file}: {verdict}"),
             *(
                 (name.replace("_", " "), said[name])
                 for name in ("digest", "sweep", "model", "trials", "measurements", "file_bytes")
             ),
             ("recorded", f"{said['blobs']} files of inferences and versions, {said['blob_bytes']} bytes"),
-            ("evidence", said["evidence"]),
+            ("evidence", evidence),
         ]
     )
     if dropped:

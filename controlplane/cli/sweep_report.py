@@ -106,6 +106,7 @@ def _material(client: ControlClient, number: int) -> Material:
 def _from_capsule(path: Path) -> Material:
     """Raises CapsuleInvalid for what is none, or does not check out."""
     from clients.load.histogram import decode
+    from controlplane.domain.capsule_checks import check_readable
     from controlplane.errors import CapsuleInvalid
     from controlplane.reports.material import Material
     from controlplane.services.capsule_files import open_capsule
@@ -114,6 +115,7 @@ def _from_capsule(path: Path) -> Material:
         if wrong := opened.verify():
             raise CapsuleInvalid(f"{path} does not check out: {wrong[0]}", hint="get it again")
         found = opened.capsule
+    check_readable(found)
     for at, one in enumerate(found.measurements):
         try:
             decode(one.histogram) if one.histogram else None

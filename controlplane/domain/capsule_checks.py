@@ -1,4 +1,4 @@
-# Whether a capsule may be replayed: what a stranger could ask of a bench, and of a database, is held to what everybody's spec is. Pure.
+# Whether a capsule may be read and replayed: what a stranger could ask of a bench, and of a database, is held to what everybody's spec is. Pure.
 from __future__ import annotations
 
 import math
@@ -10,6 +10,8 @@ from controlplane.domain.capsules import Capsule
 from controlplane.domain.catalog import Objective
 from controlplane.domain.names import check_name, check_version
 from controlplane.domain.objectives import check_objective, check_text
+from controlplane.domain.sweep_answer import figures_of_answer
+from controlplane.domain.sweep_course import terms_of
 from controlplane.domain.sweep_rounds import Measurement
 from controlplane.domain.sweep_spec import Load, Shape
 from controlplane.errors import CapsuleInvalid, ControlPlaneError
@@ -21,12 +23,43 @@ _LEAST = 1e-15
 """Of figures; beyond that, and beyond its inverse, what is made of them overflows."""
 
 
-def check_replayable(capsule: Capsule) -> None:
-    """Raises CapsuleInvalid for the first thing that is wrong."""
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
+"""What comes of reading a tree that has another form than we write."""
+
+
+def check_readable(capsule: Capsule) -> None:
+    """Whether what its blocks were to show, what they show and its answer can be read. Raises CapsuleInvalid for the first that cannot."""
     try:
-        check_name(capsule.sweep.model, "model")
+        what = "objectives"
         for one in capsule.sweep.objectives:
             check_objective(Objective(**one))  # type: ignore[arg-type]  # what is no text is refused there
+        what = "spec, load or plan"
+        terms_of(capsule.sweep, {}, 0)
+        int(str(capsule.sweep.plan["seconds"]))
+        what = "answer"
+        figures_of_answer(capsule.sweep)
+    except ControlPlaneError as error:
+        raise CapsuleInvalid(f"the capsule's {what} cannot be read: {error.message}", hint=error.hint) from None
+    except _UNREADABLE as error:
+        raise CapsuleInvalid(f"the capsule's {what} cannot be read: {error!r}"[:300]) from None
+    for block in capsule.measurements:
+        _shown(block)
+
+
+def check_replayable(capsule: Capsule) -> None:
+    """Raises CapsuleInvalid for the first thing that is wrong."""
+    check_readable(capsule)
+    try:
+        check_name(capsule.sweep.model, "model")
         for number, version in capsule.versions.items():
             check_version(number)
             Load(Shape.CONCURRENCY, "1", rows=version.requests.rows)
@@ -42,7 +75,7 @@ def check_replayable(capsule: Capsule) -> None:
                 Load(step.shape, step.text, step.process)
     except ControlPlaneError as error:
         raise CapsuleInvalid(f"the capsule cannot be replayed: {error.message}", hint=error.hint) from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise CapsuleInvalid(f"the capsule cannot be replayed: {str(error)[:200]}") from None
     if any(one.order.step.shape is Shape.TRACE for one in capsule.measurements):
         raise CapsuleInvalid(
@@ -69,13 +102,16 @@ def _blocks(measurements: Iterable[Measurement]) -> None:
             0 < one.round < _MOST and 0 <= order.place < _MOST and 0 <= order.turn < _MOST and 0 <= order.seed < _MOST
         ):
             raise CapsuleInvalid(f"a block of round {one.round} of the capsule has an impossible number")
-        odd = next((name for name, value in one.figures.items() if value and not _LEAST <= value <= 1 / _LEAST), None)
-        if odd is not None or not 0 <= one.seconds <= _LONGEST_SECONDS:
-            what = f"{one.seconds} s" if odd is None else f"{odd[:80]!r} {one.figures[odd]}"
-            raise CapsuleInvalid(f"a block of round {one.round} of the capsule shows {what}: nothing measured is so")
         whole += order.seconds
     if whole > _LONGEST_SECONDS:
         raise CapsuleInvalid(f"the blocks of the capsule last {whole:.0f} s, longer than any sweep may")
+
+
+def _shown(one: Measurement) -> None:
+    odd = next((name for name, value in one.figures.items() if value and not _LEAST <= value <= 1 / _LEAST), None)
+    if odd is not None or not 0 <= one.seconds <= _LONGEST_SECONDS:
+        what = f"{one.seconds} s" if odd is None else f"{odd[:80]!r} {one.figures[odd]}"
+        raise CapsuleInvalid(f"a block of round {one.round} of the capsule shows {what}: nothing measured is so")
 
 
 def _once(what: str, keys: Iterable[object]) -> None:

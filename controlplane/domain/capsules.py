@@ -135,13 +135,19 @@ def capsule_from_json(tree: Json) -> Capsule:
 
 
 def findings(capsule: Capsule) -> tuple[str, ...]:
-    """In words, every digest inside that is not what it says; the bytes beside are checked where they are read. Of a capsule whose
-    names were dropped only what holds no name can be checked."""
+    """In words, every digest inside that is not what it says, but those that are `unchecked`; the bytes beside are checked where they are
+    read."""
     return tuple(_findings(capsule))
 
 
+def unchecked(capsule: Capsule) -> tuple[str, ...]:
+    """Whose digests nobody can take again, because what they are of held names that were dropped: who wrote the document could have
+    written anything there."""
+    return ("configs", "candidates", "fingerprints", "spec", "evidence") if capsule.dropped else ()
+
+
 def _findings(capsule: Capsule) -> Iterator[str]:
-    named, numbers = not capsule.dropped, {trial.candidate for trial in capsule.trials}
+    named, numbers = not unchecked(capsule), {trial.candidate for trial in capsule.trials}
     for trial in capsule.trials:
         where = f"trial {trial.number}"
         version = capsule.versions.get(trial.version)
@@ -166,7 +172,9 @@ def _findings(capsule: Capsule) -> Iterator[str]:
             yield f"measurement {at} was made on {one.fingerprint}, which the capsule has not"
     if named and capsule.sweep.spec_digest != digest(capsule.sweep.spec):
         yield f"the spec is {digest(capsule.sweep.spec)}, and says {capsule.sweep.spec_digest}"
-    if named and capsule.sweep.evidence is not None:
+    if (capsule.sweep.answer is None) != (capsule.sweep.evidence is None):
+        yield "the sweep has an answer and no evidence digest, or a digest and no answer: they come together"
+    elif named and capsule.sweep.evidence is not None:
         rows = evidence_digest(capsule.sweep, capsule.trials, capsule.measurements)
         if rows != capsule.sweep.evidence:
             yield f"the sweep's evidence digest is {rows} by its rows, and says {capsule.sweep.evidence}"

@@ -25,7 +25,7 @@ from controlplane.services.capsule_files import read_capsule, write_capsule
 from controlplane.services.ports import ArtifactStore, Clock, ConfigCodec
 from controlplane.services.staging import stage
 from controlplane.services.sweep_drafts import EMBEDDED, check_apart, check_bench, material
-from controlplane.services.sweep_replay import REPLAY, terms_for
+from controlplane.services.sweep_replay import REPLAY
 from controlplane.services.sweeps import subjects
 from controlplane.storage.unit_of_work import Storage, UnitOfWork
 
@@ -127,7 +127,6 @@ class CapsuleService:
             bench=check_bench(bench or EMBEDDED, self._benches),
             progress={"stage": "queued", "done": 0, "ordered": blocks, "seconds_left": seconds, "leader": ""},
         )
-        _check_terms(fresh, capsule)
         with self._storage.write() as unit:
             check_apart(unit, fresh.bench)
             sweep = unit.sweeps.add(fresh, trials)
@@ -222,23 +221,3 @@ def _lasts(capsule: Capsule) -> int:
     """About as long as it took there."""
     measured = [one for one in capsule.measurements if one.verdict is not Verdict.NOT_MEASURED]
     return round(sum((one.finished_at - one.started_at).total_seconds() for one in measured))
-
-
-def _check_terms(sweep: Sweep, capsule: Capsule) -> None:
-    """Whether a worker can make of it what it measures by; a stranger's spec, load and plan are read here first."""
-    try:
-        terms_for(sweep, capsule)
-    except CapsuleInvalid:
-        raise
-    except ControlPlaneError as error:
-        raise CapsuleInvalid(f"the capsule's spec, load or plan cannot be read: {error.message}") from None
-    except (
-        AssertionError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        StopIteration,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise CapsuleInvalid(f"the capsule's spec, load or plan cannot be read: {error!r}"[:300]) from None

@@ -227,7 +227,7 @@ def test_what_a_replay_reads_is_kept_until_it_has_its_answer(there: Capsules, ca
     manifest = Manifest((FileEntry("model.onnx", 20, weights),))
     foreign = replace(
         capsule,
-        sweep=replace(capsule.sweep, evidence=None),
+        sweep=replace(capsule.sweep, answer=None, evidence=None),
         versions={3: CapsuleVersion(manifest, Requests(golden))},
         trials=tuple(replace(one, artifact=manifest.digest) for one in capsule.trials),
     )
@@ -291,7 +291,10 @@ def test_a_strangers_config_is_held_to_what_everybodys_is(there: Capsules, which
         for one in capsule.measurements
     )
     made = replace(
-        capsule, trials=(stranger, *capsule.trials[1:]), measurements=rows, sweep=replace(capsule.sweep, evidence=None)
+        capsule,
+        trials=(stranger, *capsule.trials[1:]),
+        measurements=rows,
+        sweep=replace(capsule.sweep, answer=None, evidence=None),
     )
     with pytest.raises(CapsuleInvalid, match="trial 1 of the capsule"):
         there.service.replay(there.house["olga"], there.upload(made))
@@ -305,7 +308,7 @@ def test_a_strangers_config_is_held_to_what_everybodys_is(there: Capsules, which
 def test_a_strangers_plan_is_read_before_anything_starts(there: Capsules, change: dict[str, object]) -> None:
     with there.exported(first(there)) as opened:
         capsule = opened.capsule
-    made = replace(capsule, sweep=replace(capsule.sweep, evidence=None, **change))  # type: ignore[arg-type]
+    made = replace(capsule, sweep=replace(capsule.sweep, answer=None, evidence=None, **change))  # type: ignore[arg-type]
     with pytest.raises(CapsuleInvalid, match="cannot be re"):
         there.service.replay(there.house["olga"], there.upload(made))
 

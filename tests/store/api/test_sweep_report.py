@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.artifacts import Manifest
+from controlplane.domain.canonical import JsonObject
 from controlplane.domain.capsule_names import anonymized
 from controlplane.domain.capsules import Capsule, CapsuleVersion
 from controlplane.domain.sweep_rounds import Requests
@@ -108,7 +109,7 @@ def test_a_capsule_is_reported_with_what_it_was_measured_on_and_without_the_api(
     hostile = replace(material.measurements[0], histogram="AAAA")
     with file.open("wb") as opened:
         write_capsule(
-            replace(capsule(material), measurements=(hostile,), sweep=replace(material.sweep, evidence=None)),
+            replace(capsule(material), measurements=(hostile,), dropped=("names",)),
             store,
             opened,
         )
@@ -119,6 +120,39 @@ def test_a_capsule_is_reported_with_what_it_was_measured_on_and_without_the_api(
     page = cli("sweep", "report", str(file), "--out", "-", "--format", "html")
     assert "It cannot be taken again here: " in page
     assert "maria" not in page
+    said = cli("sweep", "replay", str(file), "--verify")
+    assert "it is whole; digests of configs, candidates, fingerprints, spec, evidence cannot be checked" in said
+    assert "every digest inside checks out" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"load": {}}, "the capsule's spec, load or plan cannot be read"),
+        ({"objectives": ({"x": "y"},)}, "the capsule's objectives cannot be read"),
+        ({"answer": {"figures": {"1.1": {"throughput": ["a"]}}}}, "the capsule's answer cannot be read"),
+        (
+            {"plan": synthetic.rising(most=6).sweep.plan | {"seconds": "x"}},
+            "the capsule's spec, load or plan cannot be read",
+        ),
+    ],
+)
+def test_a_capsule_of_another_form_is_refused_and_not_drawn(
+    cli: Cli, tmp_path: Path, change: JsonObject, said: str
+) -> None:
+    material, file, store = (
+        synthetic.rising(most=6),
+        tmp_path / "odd.capsule",
+        ObjectArtifactStore.local(tmp_path / "b"),
+    )
+    odd = replace(capsule(material), sweep=replace(material.sweep, **change), dropped=("names",))  # type: ignore[arg-type]
+    with file.open("wb") as opened:
+        write_capsule(odd, store, opened)
+    page = tmp_path / "page.html"
+    refusal = cli("sweep", "report", str(file), "--out", str(page), status=2)
+    assert "error [capsule.invalid]: " in refusal
+    assert said in refusal
+    assert not page.exists()
 
 
 @pytest.mark.usefixtures("material")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane.domain.artifacts import FileEntry, Manifest
+from controlplane.domain.canonical import JsonObject
 from controlplane.domain.capsule_checks import check_replayable
 from controlplane.domain.capsules import Capsule
 from controlplane.domain.sweep_rounds import Measurement, Requests, Step
@@ -36,6 +37,10 @@ def objective(**values: object) -> Change:
         return replace(capsule, sweep=replace(capsule.sweep, objectives=({**one, **values},)))  # type: ignore[dict-item]
 
     return change
+
+
+def sweep(**values: JsonObject) -> Change:
+    return lambda capsule: replace(capsule, sweep=replace(capsule.sweep, **values))  # type: ignore[arg-type]
 
 
 def test_what_was_exported_may_be_replayed() -> None:
@@ -76,8 +81,11 @@ def test_what_was_exported_may_be_replayed() -> None:
         (block(lambda one: replace(one, figures={"throughput": float("nan")})), "shows 'throughput' nan"),
         (block(lambda one: replace(one, seconds=float("inf"))), "shows inf s"),
         (objective(metric="; rm"), "is not a name such as"),
-        (objective(bound=10), "cannot be replayed"),
-        (objective(more=1), "cannot be replayed"),
+        (objective(bound=10), "objectives cannot be read"),
+        (objective(more=1), "objectives cannot be read"),
+        (sweep(load={}), "spec, load or plan cannot be read"),
+        (sweep(plan={}), "spec, load or plan cannot be read"),
+        (sweep(answer={"figures": {"1.1": {"throughput": ["a"]}}}), "answer cannot be read"),
     ],
 )  # fmt: skip
 def test_what_nobody_may_ask_of_a_bench_a_capsule_may_not_either(change: Change, said: str) -> None:

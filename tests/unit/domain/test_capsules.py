@@ -13,7 +13,7 @@ import pytest
 from controlplane import domain
 from controlplane.domain.artifacts import FileEntry, Manifest
 from controlplane.domain.canonical import JsonObject, digest
-from controlplane.domain.capsules import SCHEMA, Capsule, CapsuleVersion, capsule_from_json, findings, needed
+from controlplane.domain.capsules import SCHEMA, Capsule, CapsuleVersion, capsule_from_json, findings, needed, unchecked
 from controlplane.domain.fingerprints import Fingerprint, Host, Serving
 from controlplane.domain.sweep_rounds import BlockOrder, Measurement, Requests, Stage, Step, Verdict
 from controlplane.domain.sweep_spec import Shape, spec_from_json
@@ -92,6 +92,7 @@ def a_capsule() -> Capsule:
         plan={
             "method": "racing",
             "candidates": 2,
+            "seconds": 12,
             "stages": [
                 {"name": name, "candidates": 2, "turns": 3, "steps": 1, "milliseconds": 1000, "loads": 2}
                 for name in ("all", "finalists")
@@ -150,6 +151,7 @@ def test_a_capsule_goes_through_json_and_all_its_digests_check_out() -> None:
         (("measurements", 2, "fingerprint"), "sha256:none", "measurement 2 was made on sha256:none"),
         (("fingerprints", MACHINE.digest, "control_plane"), "2", f"the fingerprint {MACHINE.digest} is sha256:"),
         (("sweep", "spec", "defaults"), False, "the spec is sha256:"),
+        (("sweep", "evidence"), None, "an answer and no evidence digest"),
     ],
 )
 def test_what_was_changed_inside_is_named_even_by_who_made_its_digest_anew(
@@ -164,6 +166,11 @@ def test_what_was_changed_inside_is_named_even_by_who_made_its_digest_anew(
     with pytest.raises(CapsuleInvalid, match="the capsule's document has the digest"):
         capsule_from_json(tree)
     assert any(said in finding for finding in findings(capsule_from_json(sealed(tree))))
+
+
+def test_what_nobody_can_check_any_more_is_told() -> None:
+    assert unchecked(a_capsule()) == ()
+    assert "evidence" in unchecked(replace(a_capsule(), dropped=("nothing of note",)))
 
 
 @pytest.mark.parametrize(
