@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 
 import click
 
@@ -261,13 +262,19 @@ def _parameters(trial: TrialView) -> str:
 def _candidates(sweep: PlanView | SweepView, tried: Sequence[TrialView]) -> str:
     listed = [trial for trial in tried if trial.parameters]
     if sweep.plan.get("method") == "optuna" and len(tried) <= 1:
-        return f"asked for as it goes, up to {sweep.plan.get('candidates')} of {_count(_number(sweep.space.get('choices')), 'choice')}"
-    said = f"{len(listed)} of {_count(_number(sweep.space.get('choices')), 'choice')}"
+        return f"asked for as it goes, up to {sweep.plan.get('candidates')} of {_choices(sweep.space)}"
+    said = f"{len(listed)} of {_choices(sweep.space)}"
     if len(listed) < len(tried):
         said += f" and {_count(len(tried) - len(listed), 'base config')} besides"
     others = (("merged", "the same as others"), ("refused", "refused"))
     counted = [f"{count} {words}" for name, words in others if (count := _number(sweep.space.get(name)))]
     return f"{said} ({', '.join(counted)})" if counted else said
+
+
+def _choices(space: JsonObject) -> str:
+    """More than a thousand million as a power of ten: nobody counts digits."""
+    count = int(str(space.get("choices", 0)))
+    return _count(count, "choice") if count < 10**9 else f"about {Decimal(count):.1e} choices"
 
 
 def _base(sweep: PlanView | SweepView) -> str:

@@ -11,6 +11,7 @@ from controlplane.errors import InvalidInput
 _METRIC = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _PERCENTILE = re.compile(r"p([0-9]{1,2}(\.[0-9]{1,3})?)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LARGEST = Decimal("1e15")
 DIRECTIONS = ("at_most", "at_least")
 
 
@@ -68,4 +69,8 @@ def _check_decimal(text: str, what: str) -> Decimal:
         raise InvalidInput(f"the {what} {text[:60]!r} is not a decimal number") from None
     if not number.is_finite() or len(text) > 100:
         raise InvalidInput(f"the {what} {text[:60]!r} is not a plain decimal number")
+    if abs(number) > _LARGEST or 0 < abs(number) < 1 / _LARGEST:
+        raise InvalidInput(
+            f"the {what} {text[:60]!r} is not a number of this world", hint="nothing measured comes near it"
+        )
     return number

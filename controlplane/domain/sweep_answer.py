@@ -151,7 +151,7 @@ def _finalists(raced: Raced, rates: Mapping[str, Found], asked: Asked) -> list[S
         rate = rates.get(one.name)
         shown = rate.figures(asked.objectives) if rate is not None and rate.confirmed else {}
         if rate is None or rate.failure or (rate.good <= 0 and (asked.ramps or math.isinf(rate.bad))):
-            found.append(one)
+            found.append(one if rate is None or rate.failure else replace(one, untold=_rate_words(rate, asked)))
         elif asked.ramps:
             answers = sum(block.completed for block in rate.again)
             found.append(Seen(one.name, shown or {RATE: _unsure(rate, rates)}, answers))

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, combinations
+from itertools import chain
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from controlplane.domain.canonical import Json, JsonObject, digest, digest_bytes
 from controlplane.domain.config_findings import Finding, Severity, refused
@@ -21,8 +23,12 @@ MOST_LISTED = 1000
 """Choices that are all looked at; of a larger space as many are drawn as are asked for."""
 _DRAWS = 4
 """Draws for each candidate that is asked for: some are equal, some are invalid."""
+_ENOUGH, _ENOUGH_OF_EACH = 256, 2
+"""No more is drawn once so many are valid, or twice as many as are asked for where that is more: each takes milliseconds."""
 _SPREAD = 128
 """More are in an order that the seed alone decides: by then every pair of values has come."""
+_NO_VALUE = -1
+"""Of a dimension whose conditions do not hold."""
 _POINTLESS = {
     "accelerator.no_gpu", "batching.delay_for_nothing", "batching.without_batch", "instances.count", "priority.without_levels",
     "queue.no_timeout", "queue.timeout_in_delay",
@@ -80,7 +86,10 @@ def candidates(
     merged = 0
     known = {version: _lint(subject.bases[version], version, subject) for version in space.versions}
     ways = _draws(space, subject, editor, seed, most * _DRAWS) if drawn else _all(space, subject, editor)
+    enough = max(_ENOUGH, most * _ENOUGH_OF_EACH)
     for version, made in chain(((version, ((), subject.bases[version], ())) for version in space.versions), ways):
+        if drawn and len(found) >= enough:
+            break
         one = _judged(version, made, subject, rows, known[version])
         own = one.digest
         if own in found or own in refusals:
@@ -131,22 +140,33 @@ def _spread(found: Iterable[Candidate], seed: int, most: int) -> tuple[Candidate
     """The base configs, then each time the one whose values, and pairs of values, were seen least so far; among equals the seed
     decides. So however few there is time for, they are of everywhere in the space."""
     left = sorted(found, key=lambda one: digest_bytes(f"{seed}:{one.digest}".encode()))
-    chosen = sorted((one for one in left if one.base), key=lambda one: one.version)[:most]
-    left = [one for one in left if not one.base]
-    parts = {one.digest: _parts(one) for one in (*chosen, *left)}
-    seen = Counter(part for one in chosen for part in parts[one.digest])
-    while left and len(chosen) < min(most, _SPREAD):
-        best = min(left, key=lambda one: sum(seen[part] for part in parts[one.digest]) / len(parts[one.digest]))
-        left.remove(best)
-        chosen.append(best)
-        seen.update(parts[best.digest])
-    return tuple((*chosen, *left)[:most])
+    bases = sorted((one for one in left if one.base), key=lambda one: one.version)
+    left = [*bases, *(one for one in left if not one.base)]
+    if len(left) < 2:
+        return tuple(left[:most])
+    values = _values(left)
+    count = (values != _NO_VALUE).sum(axis=1)
+    parts = count * (count + 1) / 2  # values alone, and every two of them
+    seen = np.zeros(len(left))
+    order: list[int] = []
+    while len(order) < min(len(left), most, max(_SPREAD, len(bases))):
+        place = len(order) if len(order) < len(bases) else int(np.argmin(seen / parts))
+        order.append(place)
+        alike = ((values == values[place]) & (values[place] != _NO_VALUE)).sum(axis=1)
+        seen += alike * (alike + 1) / 2
+        seen[place] = np.inf
+    rest = sorted(set(range(len(left))) - set(order))
+    return tuple(left[place] for place in (*order, *rest)[:most])
 
 
-def _parts(one: Candidate) -> list[str]:
-    """Its values by dimension, the version's too, and every two of them."""
-    values = [json.dumps(["version", one.version]), *(json.dumps([name, value]) for name, value in one.parameters)]
-    return [*values, *(f"{a} {b}" for a, b in combinations(values, 2))]
+def _values(candidates: Sequence[Candidate]) -> NDArray[np.int32]:
+    """A row for each, a column for the version and for each dimension: which of its values, by number."""
+    known: dict[str, dict[str, int]] = {}
+    rows = [
+        {name: known.setdefault(name, {}).setdefault(json.dumps(value), len(known[name])) for name, value in named}
+        for named in ((("version", one.version), *one.parameters) for one in candidates)
+    ]
+    return np.array([[row.get(name, _NO_VALUE) for name in known] for row in rows], np.int32)
 
 
 def _all(space: Space, subject: Subject, editor: ConfigEditor) -> Iterator[tuple[int, Made]]:

@@ -12,7 +12,7 @@ from controlplane.domain.canonical import JsonObject
 from controlplane.domain.catalog import Objective
 from controlplane.domain.config_tree import messages, number
 from controlplane.domain.sweep_candidates import Candidate
-from controlplane.domain.sweep_figures import bound_of
+from controlplane.domain.sweep_figures import bound_of, percentile
 from controlplane.domain.sweep_spec import Load, Method, Search, Shape
 from controlplane.domain.sweep_values import plain
 from controlplane.errors import SweepInvalid
@@ -335,18 +335,19 @@ def shown_at(confirm: Stage, rate: float, answers: int, seconds: float) -> Stage
 
 
 def _untold(choice: LoadChoice, stages: Sequence[Stage], objectives: Sequence[Objective], seconds: int) -> list[str]:
-    """Percentiles that need more answers than a block of the finalists brings at a known rate."""
+    """Percentiles that need more answers than a block of the finalists brings at a known rate: those of hard objectives, for which blocks are
+    made longer, those that are wished, and where none is named those that candidates are compared by."""
     if choice.load.shape is not Shape.RATE:
         return []
     confirm = next(one for one in stages if one.name == FINALISTS)
     rate = float(min(choice.load.steps))
+    named = [(f"p{percent:g}", one.weight is None) for one in objectives if (percent := percentile(one)) is not None]
     found = []
-    for one in objectives:
-        if one.weight is None and one.qualifier.startswith("p") and one.metric.endswith("_ms"):
-            need = fewest(float(one.qualifier[1:]))
-            each = shown_at(confirm, rate, need, seconds).seconds
-            if each * rate < need:
-                found.append(too_few(one.qualifier, need, each, rate))
+    for name, hard in sorted({*(named or [("p50", False), ("p99", False)])}):
+        need = fewest(float(name[1:]))
+        each = shown_at(confirm, rate, need, seconds).seconds if hard else confirm.seconds
+        if each * rate < need:
+            found.append(too_few(name, need, each, rate))
     return found
 
 

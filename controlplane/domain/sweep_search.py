@@ -37,11 +37,12 @@ class Figure:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A candidate with its figures, by name; a figure that was not taken is left out. `answers` is how many answers the
-    percentiles are of."""
+    percentiles are of; `untold` says why figures were not taken, where that is known."""
 
     name: str
     figures: Mapping[str, Interval]
     answers: int
+    untold: str = ""
 
 
 class Met(StrEnum):
@@ -139,7 +140,8 @@ def finding(objective: Objective, trial: Trial) -> Finding:
     asked = f"{objective.direction.replace('_', ' ')} {objective.bound}{unit}"
     interval = trial.figures.get(name)
     if interval is None:
-        return Finding(objective.name, Met.CANNOT_TELL, f"{name} was not measured; it is to be {asked}")
+        why = f"{trial.untold}; {name}" if trial.untold else f"{name} was not measured; it"
+        return Finding(objective.name, Met.CANNOT_TELL, f"{why} is to be {asked}")
     said = f"{name} is {words(interval)}{unit}, to be {asked}"
     most = objective.direction == "at_most"
     missed = interval.low > bound if most else interval.high < bound
@@ -171,6 +173,10 @@ def answer(
     shown = set(able[0].figures).intersection(*(trial.figures for trial in able)) if able else set()
     figures, hidden = [one for one in figures if one.name in shown], [one for one in figures if one.name not in shown]
     told = [wish for wish in wishes if figure_name(wish) in shown]
+    if able and not (hard or figures or told):
+        return Answer(
+            findings, (), {}, None, _nothing_shown([*map(figure_name, wishes), *(one.name for one in hidden)])
+        )
     able.sort(key=lambda trial: _preference(trial, figures, told))
     names = [trial.name for trial in able]
     out = sifted(names, lambda one, other: dominates(figures, compare, one, other))
@@ -233,6 +239,11 @@ def _why(ranked: Sequence[Trial], figures: Sequence[Figure], wishes: Sequence[Ob
         ratios = [f"{figure.name} {ratio_words(compare(figure, first.name, second))}" for figure in figures]
         parts.append(f"beside {second}, the next: {'; '.join(ratios)}")
     return ". ".join(parts)
+
+
+def _nothing_shown(names: Sequence[str]) -> str:
+    listed = " or ".join(dict.fromkeys(names))
+    return f"nothing tells candidates apart: not all of those that are left show {listed}. More time, or a higher rate, shows it"
 
 
 def _untold(names: Sequence[str], shown: Container[str]) -> str:

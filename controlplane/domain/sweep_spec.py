@@ -19,7 +19,10 @@ _VERSIONS = re.compile(r"[1-9][0-9]{0,9}(,[1-9][0-9]{0,9})*")
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,6})?"
 _MOST = {"rate": 200_000, "concurrency": 10_000}
 """More than one load generator brings about, and not so much that what it prepares takes the worker's memory."""
-_MOST_DIMENSIONS = 64
+_MOST_DIMENSIONS, _MOST_EDITS = 64, 16_000
+"""The second of all candidates: each is checked by itself when a sweep is planned, and whoever asked waits for that."""
+_FEWEST_REQUESTS = 10
+"""Of a whole sweep; so few tell nothing apart, but nobody has to guess why."""
 
 
 class Method(StrEnum):
@@ -70,6 +73,8 @@ class Load:
             low, _, high = self.text.partition(":")
             if self.shape is Shape.FIND_RATE and not 0 < Decimal(low) < Decimal(high):
                 raise SweepInvalid(f"{what}: {self.text} leads nowhere", hint=hint)
+            if self.shape in {Shape.BURSTS, Shape.RAMP, Shape.CURVE}:
+                self._check_curve()
         elif any(self.shape is Shape.CONCURRENCY and step % 1 for step in self.steps):
             raise SweepInvalid(f"{what} cannot be {self.text[:60]!r}", hint="use whole numbers, such as 16 or 1:64:x2")
         else:
@@ -86,6 +91,25 @@ class Load:
                 f"load.{self.shape.value} cannot be {self.text[:60]!r}: that is more than {most}",
                 hint=f"use at most {most}",
             )
+
+    def _check_curve(self) -> None:
+        """By the code that sends it: what it refuses there would be held against the candidates."""
+        from clients.load.errors import LoadInputError
+        from clients.load.schedule import Curve
+
+        points = [[float(number) for number in point.split(":")] for point in self.text.split(",")]
+        try:
+            if self.shape is Shape.BURSTS:
+                Curve.bursts(*points[0])
+            elif self.shape is Shape.RAMP:
+                Curve.ramp(*points[0])
+            else:
+                Curve.through([(second, rate) for second, rate in points])
+        except LoadInputError as error:
+            raise SweepInvalid(
+                f"load.{self.shape.value} cannot be {self.text[:60]!r}: {error.message}",
+                hint=error.hint or _FORMS[self.shape][1],
+            ) from None
 
     @property
     def steps(self) -> tuple[Decimal, ...]:
@@ -143,10 +167,22 @@ class SweepSpec:
     def __post_init__(self) -> None:
         if len(self.space) > _MOST_DIMENSIONS:
             raise SweepInvalid(f"space has {len(self.space)} dimensions", hint=f"at most {_MOST_DIMENSIONS}")
+        if (edits := len(self.space) * self.search.candidates) > _MOST_EDITS:
+            raise SweepInvalid(
+                f"{self.search.candidates} candidates in a space of {len(self.space)} dimensions are {edits} values to set and check",
+                hint=f"use search.candidates: {_MOST_EDITS // len(self.space)}, or fewer dimensions",
+            )
         for one, other in combinations(self.space, 2):
             if meet(place(one.name), place(other.name)):
                 raise SweepInvalid(
                     f"space.{one.name} and space.{other.name} set the same place of the config", hint="keep one of them"
+                )
+        if self.load is not None and self.load.shape is Shape.RATE:
+            least = min(self.load.steps)
+            if (whole := least * self.search.seconds) < _FEWEST_REQUESTS:
+                raise SweepInvalid(
+                    f"load.rate {plain(least)} brings {plain(round(whole, 3))} requests in the {self.search.seconds} s of the whole sweep",
+                    hint=f"use a higher rate, or more search.seconds: {_FEWEST_REQUESTS} requests at the least",
                 )
 
     def to_json(self) -> JsonObject:
@@ -211,8 +247,8 @@ def _load(written: Json) -> Load | None:
     tree = _object(written, "load", (*shapes, "process", "rows"))
     asked = [name for name in shapes if name in tree]
     if len(asked) != 1:
-        said = f"has {' and '.join(asked)} at once" if asked else "has no shape"
-        raise SweepInvalid(f"load {said}", hint=f"use one of {', '.join(shapes)}")
+        how = f"has {' and '.join(asked)} at once" if asked else "has no shape"
+        raise SweepInvalid(f"load {how}", hint=f"use one of {', '.join(shapes)}")
     text, process = settled(tree[asked[0]], f"load.{asked[0]}"), tree.get("process", "poisson")
     if isinstance(text, list):  # a ladder may be a list, too
         text = ",".join(str(item) for item in text)
@@ -220,7 +256,10 @@ def _load(written: Json) -> Load | None:
         raise SweepInvalid(f"load.{asked[0]} cannot be {text!r}", hint="such as 16, 1,4,16 or 1:64:x2")
     if not isinstance(process, str):
         raise SweepInvalid(f"load.process cannot be {process!r}", hint="use poisson or even")
-    return Load(Shape(asked[0]), str(text), process, _whole(tree.get("rows", 1), "load.rows"))
+    shape, said = Shape(asked[0]), str(text)
+    if shape in {Shape.RATE, Shape.CONCURRENCY} and ":" not in said:  # 100.0 and 100 are one load, with one digest
+        said = ",".join(plain(step) for step in ladder(said, f"load.{shape.value}"))
+    return Load(shape, said, process, _whole(tree.get("rows", 1), "load.rows"))
 
 
 def _search(written: Json) -> Search:
@@ -229,14 +268,14 @@ def _search(written: Json) -> Search:
     plainly = Search()
     tree = _object(written, "search", tuple(plainly.to_json()))
     method = tree.get("method", plainly.method.value)
-    if method not in {one.value for one in Method}:
+    if not isinstance(method, str) or method not in {one.value for one in Method}:
         raise SweepInvalid(f"search.method cannot be {method!r}", hint=f"use {', '.join(one.value for one in Method)}")
     margin = settled(tree.get("margin_percent", plain(plainly.margin_percent)), "search.margin_percent")
     steps = ladder(str(margin), "search.margin_percent")
     if len(steps) != 1:
         raise SweepInvalid(f"search.margin_percent cannot be {margin!r}", hint="use one number")
     return Search(
-        Method(str(method)),
+        Method(method),
         _whole(tree.get("seed", plainly.seed), "search.seed"),
         _whole(tree.get("seconds", plainly.seconds), "search.seconds"),
         _whole(tree.get("candidates", plainly.candidates), "search.candidates"),

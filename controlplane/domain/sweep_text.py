@@ -82,12 +82,18 @@ def _completed(tree: Json, model: str, search: dict[str, int | None]) -> Json:
 
 
 def _check_events(text: str) -> None:
-    """No aliases, with which a few lines can stand for gigabytes, and nothing so deep that reading it runs out of stack."""
+    """No aliases, with which a few lines can stand for gigabytes, no tags, with which text becomes what its form does not say, and
+    nothing so deep that reading it runs out of stack."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             raise SweepInvalid(
                 f"the spec cannot be read: {_place(event)}aliases are not read here", hint="write it out"
+            )
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
+            raise SweepInvalid(
+                f"the spec cannot be read: {_place(event)}tags such as {event.tag[:60]} are not read here",
+                hint="leave it out; quote what is text",
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:

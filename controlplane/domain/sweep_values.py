@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from controlplane.domain.canonical import Json, JsonObject
 from controlplane.domain.config_paths import Field, Index, Key, Step, parse_path
@@ -15,19 +15,23 @@ MOST_VALUES = 64
 """Values of one dimension, steps of one ladder."""
 _RANGE = re.compile(r"(?P<low>[0-9.]{1,20}):(?P<high>[0-9.]{1,20}):(?P<times>x?)(?P<step>[0-9.]{1,20})")
 _CONDITION = re.compile(r"(?P<where>.+?)(?P<differs>!?)=(?P<value>[^=]*)")
+_DECIMAL = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+_SMALLEST, _LARGEST = Decimal("1e-12"), Decimal("1e12")
 _FORM = "such as 1:8:1 (by adding) or 1:64:x2 (by multiplying); the end is included when it is met"
 
 
 def ladder(text: str, what: str) -> tuple[Decimal, ...]:
-    """`16`, `1,4,16`, `100:1000:100` (by adding) or `1:64:x2` (by multiplying), all above 0."""
+    """`16`, `1,4,16`, `100:1000:100` (by adding) or `1:64:x2` (by multiplying), all above 0, each once."""
     if ":" in text:
         return stretch(text, what, zero=False)
     if text.count(",") >= MOST_VALUES:
         raise SweepInvalid(f"{what} has more than {MOST_VALUES} steps", hint="leave some out")
     found = tuple(_decimal(part.strip(), what) for part in text.split(","))
-    for number in found:
+    for at, number in enumerate(found):
         if number <= 0:
             raise SweepInvalid(f"{what} is {plain(number)}", hint="use numbers above 0")
+        if number in found[:at]:
+            raise SweepInvalid(f"{what} has the step {plain(number)} twice", hint="leave one of them out")
     return found
 
 
@@ -152,10 +156,10 @@ def _number(number: Decimal) -> Json:
 
 
 def _decimal(text: str, what: str) -> Decimal:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise SweepInvalid(f"{what}: {text[:60]!r} is not a number", hint="such as 16 or 2.5") from None
-    if not number.is_finite() or abs(number) > 10**12:
+    """In ASCII digits, so that one number has one form; so small or large that writing it out takes pages is nobody's."""
+    if _DECIMAL.fullmatch(text) is None:
+        raise SweepInvalid(f"{what}: {text[:60]!r} is not a number", hint="such as 16 or 2.5")
+    number = Decimal(text)
+    if abs(number) > _LARGEST or 0 < abs(number) < _SMALLEST:
         raise SweepInvalid(f"{what}: {text[:60]!r} is not a number of this world", hint="such as 16 or 2.5")
     return number

@@ -348,7 +348,7 @@ def _space_json(space: Space, subject: Subject, found: Candidates, beside: Manif
         "versions": list(space.versions),
         "dimensions": [{"name": one.name, **one.to_json()} for one in space.dimensions],
         "reasons": [dict(asdict(one)) for one in space.reasons],
-        "choices": found.choices,
+        "choices": str(found.choices),  # beyond 2**53 where 64 dimensions have 64 values each
         "merged": found.merged,
         "left_out": found.left_out,
         "drawn": found.drawn,

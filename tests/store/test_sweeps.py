@@ -174,6 +174,14 @@ def test_what_no_config_has_or_fits_is_named(house: SweepHouse, spec: JsonObject
     assert hint in str(error.hint)
 
 
+def test_a_space_of_more_choices_than_a_number_can_count_is_swept(house: SweepHouse) -> None:
+    space: dict[str, Json] = {f'parameters["{n}"].string_value': "1:64:1" for n in range(9)}
+    spec: dict[str, Json] = {"space": space, "search": {"candidates": 4}}
+    sweep = house.start(**spec)
+    assert sweep.space["choices"] == str(64**9)
+    assert house.get(sweep).space == sweep.space
+
+
 def test_a_plan_counts_its_refusals_by_reason(house: SweepHouse) -> None:
     because = house.start(space={"instances": [1, 1000], "max_batch_size": [1, 8]}).space["refused_because"]
     reason = 'parameters["intra_op_thread_count"].string_value: 1000 instances of 1 threads'

@@ -17,7 +17,7 @@ SWEEP = SweepView(
     spec={"model": "digits", "search": {"method": "racing", "seed": 1, "seconds": 180}},
     spec_digest="sha256:dd",
     space={
-        "choices": 36,
+        "choices": "36",
         "merged": 4,
         "refused": 2,
         "reasons": [

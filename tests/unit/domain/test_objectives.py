@@ -41,6 +41,7 @@ def test_a_sound_objective_is_accepted(change: dict[str, str]) -> None:
         ({"direction": "below"}, "the direction 'below' is not known"),
         ({"bound": "fast"}, "the bound 'fast' is not a decimal number"),
         ({"bound": "NaN"}, "the bound 'NaN' is not a plain decimal number"),
+        ({"bound": "1e400"}, "the bound '1e400' is not a number of this world"),
         ({"weight": "0"}, "the weight 0 is not positive"),
         ({"weight": "much"}, "the weight 'much' is not a decimal number"),
         ({"stakeholder": ""}, "an objective names its stakeholder"),

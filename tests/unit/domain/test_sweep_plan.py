@@ -185,7 +185,10 @@ def test_a_percentile_that_will_lack_answers_is_told_before_it_starts() -> None:
     (note,) = plan(Search(seconds=60), slow, 4, beside=4, objectives=[P99]).notes
     assert note == "p99 needs 459 answers, and a block of 4 s at 10/s brings about 40: more search.seconds"
     assert plan(Search(seconds=900), slow, 2, beside=4, objectives=[P99]).notes == ()
-    assert plan(Search(seconds=60), slow, 4, beside=4, objectives=[replace(P99, weight="1")]).notes == ()
+    (wished,) = plan(Search(seconds=60), slow, 4, beside=4, objectives=[replace(P99, weight="1")]).notes
+    assert wished.startswith("p99 needs 459 answers")
+    rare = LoadChoice(Load(Shape.RATE, "0.5"), finds_rate=False, reason="")
+    assert [note[:4] for note in plan(Search(seconds=60), rare, 4, beside=4).notes] == ["p50 ", "p99 "]
 
 
 def test_finalists_have_fewer_and_longer_turns_where_a_percentile_needs_them() -> None:

@@ -63,6 +63,10 @@ def test_a_spec_has_one_form_and_one_digest() -> None:
     assert spec_from_text(json.dumps(spec.to_json())) == spec
     assert spec_from_text(lines).digest == spec.digest
     assert spec_from_json({"model": "digits", "search": {"seed": 1}}).digest == SweepSpec("digits").digest
+    loads = [
+        spec_from_json({"model": "digits", "load": {"rate": one}}) for one in ("100.0, 2e2", [100, 200.0], "100,200")
+    ]
+    assert len({spec.digest for spec in loads}) == 1
     assert spec_from_json({"model": "digits", "search": {"seed": 2}}).digest != SweepSpec("digits").digest
 
 
@@ -81,6 +85,8 @@ def test_a_hint_names_each_known_word_once() -> None:
         ({"model": "m", "search": {"seed": True}}, "True", "whole number"),
         ({"model": "m", "search": {"seconds": 3}}, "search.seconds cannot be 3", "10 to"),
         ({"model": "m", "space": {f'parameters["{n}"].string_value': ["1"] for n in range(65)}}, "65 dimensions", "at most 64"),
+        ({"model": "m", "space": {f'parameters["{n}"].string_value': ["1"] for n in range(20)}, "search": {"candidates": 1000}},
+         "1000 candidates in a space of 20 dimensions are 20000", "search.candidates: 800"),
         ({"model": "m", "search": {"candidates": 1001}}, "search.candidates cannot be 1001", "1 to 1000"),
         ({"model": "m", "search": {"margin_percent": 0}}, "margin_percent", "above 0"),
         ({"model": "m", "search": {"margin_percent": 80}}, "80", "up to 50"),
@@ -101,6 +107,17 @@ def test_a_hint_names_each_known_word_once() -> None:
         ({"model": "m", "load": {"curve": "0:10,30:900000000"}}, "more than 200000", "at most"),
         ({"model": "m", "load": {"find_rate": "9:1"}}, "leads nowhere", "LOW:HIGH"),
         ({"model": "m", "load": {"bursts": "9:1"}}, "'9:1'", "RATE:ON:OFF"),
+        ({"model": "m", "load": {"bursts": "0:0:0"}}, "0 is no time", "more than 0"),
+        ({"model": "m", "load": {"bursts": "9:1:0"}}, "0 is no time", "more than 0"),
+        ({"model": "m", "load": {"ramp": "10:20:0"}}, "0 is no time", "more than 0"),
+        ({"model": "m", "load": {"curve": "10:1,5:1"}}, "the first at second 0", "0:100,30:400"),
+        ({"model": "m", "load": {"curve": "0:1,5:1,5:2"}}, "do not ascend", "sort"),
+        ({"model": "m", "load": {"curve": "0:0,1:0"}}, "is 0 all the time", "give one point a rate"),
+        ({"model": "m", "load": {"rate": "1,4,1.0"}}, "has the step 1 twice", "leave one"),
+        ({"model": "m", "load": {"rate": "\u0661\u0662"}}, "is not a number", "16"),
+        ({"model": "m", "load": {"rate": "1e-13"}}, "of this world", "16"),
+        ({"model": "m", "load": {"rate": "0.05"}}, "brings 9 requests in the 180 s", "10 requests"),
+        ({"model": "m", "search": {"method": ["racing"]}}, "['racing']", "racing, exhaustive"),
         ({"model": "m", "load": {"rate": 9, "process": "odd"}}, "'odd'", "poisson or even"),
         ({"model": "m", "load": {"rate": 9, "rows": 0}}, "rows cannot be 0", "1 or more"),
         ({"model": "m", "space": {"queue_delay": [0]}}, "'queue_delay'", "did you mean queue_delay_us?"),
@@ -143,8 +160,10 @@ def test_what_cannot_be_meant_is_refused_with_a_hint(tree: Json, said: str, hint
         ("model: [", "line 1, column 9"),
         ("model: a\nmodel: b", "line 2, column 1: 'model' comes twice"),
         ("model: m\nsearch: &x {seed: 1}\nspace: *x", "line 3, column 8: aliases"),
-        ("model: !!python/name:os.system", "could not determine a constructor"),
+        ("model: !!python/name:os.system", "tags such as tag:yaml.org,2002:python/name:os.system"),
         ("model: \0", "special characters"),
+        ("model: m\ndefaults: !!bool maybe", "line 2, column 11: tags such as tag:yaml.org,2002:bool"),
+        ("model: m\nsearch: {seed: !!int 0xff}", "line 2, column 16: tags"),
         ("[" * 5000, "line 1, column 21: deeper than 20 levels"),
         ("# " + "x" * 300_000, "too large"),
         ("", "not an object"),

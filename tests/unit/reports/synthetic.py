@@ -215,7 +215,7 @@ def _sweep(spec: SweepSpec, load: JsonObject, planned: JsonObject, objectives: t
         spec=spec.to_json(),
         spec_digest=spec.digest,
         space={
-            "choices": 54,
+            "choices": "54",
             "reasons": [
                 {"path": "instance_group[0].count", "sentence": "1, 2 and 4: beyond the 2 cores they only take turns"},
                 {"path": "dynamic_batching.max_queue_delay_microseconds", "sentence": "0, 500 and 2000, as the spec says"},

@@ -6,7 +6,7 @@ from dataclasses import replace
 from controlplane.domain.canonical import Json
 from controlplane.domain.sweep_answer import Conclusion
 from controlplane.domain.sweep_rounds import Stage, Verdict
-from tests.unit.services.test_sweep_next import MANY, Simulated
+from tests.unit.services.test_sweep_next import MANY, P99, Simulated
 
 
 def test_a_choice_that_rests_on_blocks_of_a_late_generator_says_so() -> None:
@@ -83,3 +83,24 @@ def _notes(end: Conclusion) -> list[str]:
     notes = end.answer["notes"]
     assert isinstance(notes, list)
     return [str(note) for note in notes]
+
+
+def test_where_no_rate_holds_that_is_said_and_not_that_nothing_was_measured() -> None:
+    impossible = replace(P99, bound="0.0001")
+    end = Simulated({}, (impossible,)).run()
+    assert end.answer["chosen"] is None
+    assert "no rate held: " in end.message
+    assert "was the lowest that was tried; latency_ms p99 is to be at most 0.0001 ms" in end.message
+    assert "was not measured" not in end.message
+
+
+def test_where_no_block_shows_a_figure_nothing_is_chosen() -> None:
+    """The first by name would be one that nothing speaks for."""
+    sweep = Simulated({"load": {"rate": "0.5"}}, ())
+    end = sweep.run()
+    assert (end.answer["chosen"], end.answer["front"]) == (None, [])
+    assert end.message.startswith(
+        "nothing is chosen: nothing tells candidates apart: not all of those that are left show "
+    )
+    assert "latency_ms p99" in end.message
+    assert any("p99 needs 459 answers" in str(note) for note in sweep.sweep.plan["notes"])  # type: ignore[union-attr]
