@@ -113,6 +113,8 @@ def fates(
                 add(who, last + 2, "dominated", found.dominated[who])
             elif (beaten := _beaten(who, rates or {})) is not None:
                 add(who, last + 2, "lower rate", beaten)
+            elif not open_:
+                add(who, last + 2, "not told apart", found.reason)
             else:
                 add(who, last + 2, "not shown to meet the objectives", "; ".join(open_))
     return {one.number: tuple(listed.get(one.candidate, ())) for one in trials}

@@ -103,4 +103,6 @@ def test_where_no_block_shows_a_figure_nothing_is_chosen() -> None:
         "nothing is chosen: nothing tells candidates apart: not all of those that are left show "
     )
     assert "latency_ms p99" in end.message
+    left = [fates[-1]["reason"] for fates in end.fates.values() if fates and fates[-1]["fate"] == "not told apart"]
+    assert left == [end.answer["reason"]] * len(left) != []
     assert any("p99 needs 459 answers" in str(note) for note in sweep.sweep.plan["notes"])  # type: ignore[union-attr]
