@@ -18,5 +18,6 @@ def propose_trial(sweep: int, body: types.NewTrialProposal, caller: Caller, room
             reason=body.reason,
             hypothesis=body.hypothesis,
             expected_effect=body.expected_effect,
+            acknowledge=body.acknowledge,
         )
     )

@@ -22,12 +22,6 @@ _ENDED_BADLY = {
     "stuck": "it is stuck",
 }
 _DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
-_acknowledge = click.option(
-    "--acknowledge",
-    type=click.Choice(("rolled_back",)),
-    multiple=True,
-    help="rolled_back: apply again what was rolled back before.",
-)
 
 
 @click.group(cls=Noun)
@@ -46,7 +40,7 @@ def change() -> None:
 @click.option("--undeploy", is_flag=True, help="Serve nothing of it.")
 @click.option("--from-env", metavar="ENV", help="Take what that environment serves.")
 @click.option("--reconcile", is_flag=True, help="Bring drifted servers back to the current revision.")
-@_acknowledge
+@options.acknowledge
 @click.option("--reason", required=True, help="Why; it is part of what is approved.")
 @click.option("--hypothesis", default="", help="What you believe it will do.")
 @click.option("--expected-effect", default="", help="What you will see when you are right.")
@@ -105,7 +99,7 @@ def show(session: Session, number: int) -> None:
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="As for propose.")
 @click.option("--unset", "unsets", multiple=True, metavar="PATH", help="As for propose.")
 @click.option("--beside", metavar="DIR", type=_DIRECTORY, help="As for propose.")
-@_acknowledge
+@options.acknowledge
 @pass_session
 def replan(session: Session, /, number: int, reason: str | None, **given: Any) -> None:
     """Plan change NUMBER anew, on what is deployed and asked for now. Earlier approvals stop counting.

@@ -46,3 +46,11 @@ def waiting(command: F) -> F:
         help="Seconds to wait; the change goes on without us.",
     )(command)
     return click.option("--wait/--no-wait", default=True, help="Wait until it is applied or undone (default).")(command)
+
+
+acknowledge = click.option(
+    "--acknowledge",
+    type=click.Choice(("rolled_back",)),
+    multiple=True,
+    help="rolled_back: apply again what was rolled back before.",
+)

@@ -9,6 +9,7 @@ import click
 
 from clients.control.types import Change, Difference, Evidence, JournalEntry, JsonObject, LatencyMeasurement, Plan
 from controlplane.cli.output import coloured, facts, heading, table, text, when
+from controlplane.domain.sweep_values import short
 
 RELOAD_WORDS = {
     "none": "none: the server has nothing to do",
@@ -125,7 +126,7 @@ def _evidence(evidence: Evidence) -> None:
 
 def _interval(ends: object) -> str:
     assert isinstance(ends, list)
-    value, low, high = (f"{float(end):.4g}" for end in ends)
+    value, low, high = (short(float(str(end))) for end in ends)
     return f"{value} ({low} to {high})"
 
 

@@ -12,6 +12,7 @@ import click
 from clients.control.types import ComparisonView, FigureView, JsonObject, PlanView, SweepView, TrialView
 from controlplane.cli.output import coloured, facts, heading, table, text, when
 from controlplane.cli.sweep_progress import Standing, duration
+from controlplane.domain.sweep_values import short
 
 _REASONS_SHOWN = 8
 _RATE = "highest rate"
@@ -25,6 +26,7 @@ def plan_page(sweep: PlanView | SweepView, trials: Sequence[TrialView]) -> None:
         [
             ("method", f"{plan.get('method')}, seed {_object(sweep.spec.get('search')).get('seed')}"),
             ("takes", f"about {duration(_number(plan.get('seconds')))}"),
+            ("versions", ", ".join(map(str, _list(sweep.space.get("versions"))))),
             ("candidates", _candidates(sweep, tried)),
             ("base", _base(sweep)),
             ("bench", sweep.bench),
@@ -47,7 +49,8 @@ def refused_page(refused: Sequence[TrialView]) -> None:
     """Why some are not tried: each reason once, with how many it meets."""
     if not refused:
         return
-    heading(f"not tried: {_count(len(refused), 'choice')} of the space")
+    several = ", some for more than one reason" if any(len(trial.refused) > 1 for trial in refused) else ""
+    heading(f"not tried: {_count(len(refused), 'choice')} of the space{several}")
     reasons = Counter(reason for trial in refused for reason in trial.refused).most_common()
     for reason, count in reasons[:_REASONS_SHOWN]:
         click.echo(f"  {count} × {reason}")
@@ -133,7 +136,7 @@ def _highest(highest: JsonObject) -> str:
         return ""
     rate = float(str(_list(highest.get("rate"))[0]))
     sure = "" if highest.get("confirmed") else ", which was not measured again"
-    return f", {rate:.4g} requests a second at p{highest.get('percent')} <= {highest.get('bound_ms')} ms{sure}"
+    return f", {short(rate)} requests a second at p{highest.get('percent')} <= {highest.get('bound_ms')} ms{sure}"
 
 
 def why_lost(trial: TrialView) -> str:
@@ -223,15 +226,15 @@ def _fate(trial: TrialView) -> str:
 
 
 def figure_words(figure: FigureView) -> str:
-    return f"{figure.value:.4g} ({_between(figure.low, figure.high)})"
+    return f"{short(figure.value)} ({_between(figure.low, figure.high)})"
 
 
 def _between(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return "too few blocks for an interval"
-    if low is None or high is None:
-        return f"{high:.4g} or less" if low is None else f"{low:.4g} or more"
-    return f"{low:.4g} to {high:.4g}"
+    if low is None:
+        return "too few blocks for an interval" if high is None else f"{short(high)} or less"
+    if high is None:
+        return f"{short(low)} or more"
+    return f"{short(low)} to {short(high)}"
 
 
 def _in_order(names: Sequence[str]) -> list[str]:

@@ -17,11 +17,21 @@ from controlplane.cli.sweep import sweep_and_trial
 @click.option("--reason", default="", help="Why; it is part of what is approved. Default: what the sweep found.")
 @click.option("--hypothesis", default="", help="What you believe it will do; default: the answer's reason.")
 @click.option("--expected-effect", default="", help="What you will see; default: the figures with their intervals.")
+@options.acknowledge
 @click.option("--apply", "apply_now", is_flag=True, help="Apply it at once, where the policy needs no approval.")
 @options.waiting
 @pass_session
 def propose(
-    session: Session, /, *, name: str, env: str, apply_now: bool, wait: bool, timeout: float, **said: str
+    session: Session,
+    /,
+    *,
+    name: str,
+    env: str,
+    acknowledge: tuple[str, ...],
+    apply_now: bool,
+    wait: bool,
+    timeout: float,
+    **said: str,
 ) -> None:
     """Propose a trial as a change, with what was measured of it as evidence.
 
@@ -29,7 +39,8 @@ def propose(
     environment, whose policy may ask for such evidence.
     """
     number, trial = sweep_and_trial(name)
-    made = session.client.sweeps.propose(number, NewTrialProposal(environment=env, trial=trial, **said))
+    proposal = NewTrialProposal(environment=env, trial=trial, acknowledge=acknowledge, **said)
+    made = session.client.sweeps.propose(number, proposal)
     say(f"proposed change {made.summary.id}: {cost(made.plan)}")
     if apply_now:
         apply_change(session, made.summary.id, None, wait=wait, timeout=timeout)

@@ -26,6 +26,7 @@ DRAW = Decimal("0.99")
 """Of a rate that is to be sustained: how many arrivals there are in a block is drawn, and this much less is no miss."""
 _DEVIATIONS = 3.0
 """Of the number of arrivals that a rate draws: with still fewer answers it was not kept up."""
+_LATE = 0.05
 _SHOWS = frozenset({Verdict.VALID, Verdict.UNSTABLE, Verdict.TOO_FEW_SAMPLES, Verdict.CLIENT_LIMITED})
 """Failing requests are counted where candidates are judged. A client that was too slow itself makes a candidate look slower,
 never faster: leaving it out would lose the fastest."""
@@ -221,9 +222,23 @@ def shown_by(one: Measurement) -> dict[str, float]:
         return {RATE: min(found[RATE], _BEYOND * answered)} if RATE in found and answered > 0 else {}
     if one.order.step.shape is Shape.RATE and one.verdict is Verdict.VALID and THROUGHPUT in found and one.seconds > 0:
         rate = float(one.order.step.text)
-        if found[THROUGHPUT] >= rate * (float(DRAW) - _DEVIATIONS / math.sqrt(rate * one.seconds)):
+        if found[THROUGHPUT] >= rate * _kept_up(rate, one.seconds):
             found[THROUGHPUT] = rate
     return found
+
+
+def fell_behind(one: Measurement, bound_ms: float) -> bool:
+    """Whether a block at a constant rate was answered at less than that: where the bound is long, a queue that only grows may end before it is as
+    long. The last answers may be late by the bound, which in a short block is much: _LATE at the most."""
+    if one.order.step.shape is not Shape.RATE or THROUGHPUT not in one.figures or one.seconds <= 0:
+        return False
+    rate = float(one.order.step.text)
+    return one.figures[THROUGHPUT] < rate * (_kept_up(rate, one.seconds) - min(bound_ms / 1000 / one.seconds, _LATE))
+
+
+def _kept_up(rate: float, seconds: float) -> float:
+    """So much of it is answered, by what a constant rate draws."""
+    return float(DRAW) - _DEVIATIONS / math.sqrt(rate * seconds)
 
 
 def at_step(name: str, step: Step) -> str:

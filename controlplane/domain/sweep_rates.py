@@ -19,10 +19,11 @@ from clients.load.statistics import Interval
 from controlplane.domain.canonical import digest_bytes
 from controlplane.domain.catalog import Objective
 from controlplane.domain.sweep_course import Ahead, Rounds, Terms
-from controlplane.domain.sweep_figures import LATENCY, OVERTIME, RATE, THROUGHPUT
+from controlplane.domain.sweep_figures import LATENCY, OVERTIME, RATE, THROUGHPUT, fell_behind
 from controlplane.domain.sweep_rounds import Measurement, Stage, Step, Verdict
 from controlplane.domain.sweep_search import figure_name
 from controlplane.domain.sweep_spec import Shape
+from controlplane.domain.sweep_values import short
 
 STOLEN = 0.02
 """Of the processors, while a block was measured: who misses by less was not stopped by the host."""
@@ -181,15 +182,15 @@ def disturbed(one: Measurement) -> bool:
 
 
 def held(one: Measurement, objectives: Sequence[Objective]) -> bool:
-    """Whether every hard latency objective holds. What cannot be told does not: the answer errs to the safe side. A client that was late
-    itself only adds to the latency from when requests were due, so what holds in spite of that holds."""
+    """Whether every hard latency objective holds, and the rate was kept up. What cannot be told does not: the answer errs to the safe side. A
+    client that was late itself only adds to the latency from when requests were due, so what holds in spite of that holds."""
     hard = [each for each in objectives if each.weight is None and each.metric == LATENCY]
-    shown = [(one.figures.get(figure_name(each)), each) for each in hard]
-    return one.verdict not in {Verdict.ERRORS, Verdict.NOT_MEASURED} and all(
-        value is not None
-        and (value <= float(each.bound) if each.direction == "at_most" else value >= float(each.bound))
-        for value, each in shown
-    )
+    shown = [(one.figures.get(figure_name(each), math.nan), each) for each in hard]
+    if one.verdict in {Verdict.ERRORS, Verdict.NOT_MEASURED} or fell_behind(
+        one, min((float(o.bound) for o in hard), default=0.0)
+    ):
+        return False
+    return all(v <= float(o.bound) if o.direction == "at_most" else v >= float(o.bound) for v, o in shown)
 
 
 def sought(rounds: Rounds, starts: Mapping[str, float], raced: Mapping[str, float]) -> Sought:
@@ -363,7 +364,7 @@ def _slowed(found: Mapping[str, Found]) -> tuple[str, ...]:
     """Of what is confirmed."""
     slower = [one for one in found.values() if one.confirmed and one.settled > _SLOWER * one.good]
     return tuple(
-        f"{one.settled:.4g}/s held as often as not while candidates were compared, but only {one.good:.4g}/s when measured again: the "
+        f"{short(one.settled)}/s held as often as not while candidates were compared, but only {short(one.good)}/s when measured again: the "
         "machine became slower meanwhile, or answers stall now and then"
         for one in slower
     )

@@ -34,7 +34,7 @@ class Shares:
     def words(self) -> str:
         batch = "" if self.batch is None else f"; {self.batch:.3g} requests in a batch"
         compute = self.compute_ms / self.total_ms if self.total_ms else 0.0
-        return f"queue {100 * self.queue:.0f} % and compute {100 * compute:.0f} % of {self.total_ms:.3g} ms in the server{batch}"
+        return f"queue {100 * self.queue:.0f} % and compute with input and output {100 * compute:.0f} % of {self.total_ms:.3g} ms in the server{batch}"
 
 
 def shares_of(measurements: Iterable[Measurement]) -> Shares | None:
@@ -131,4 +131,4 @@ def _more(here: Json, there: Json) -> bool | None:
 def _said(value: Json) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name}: {_said(item)}" for name, item in value.items()) + "}"
-    return "left out" if value is None else str(value)
+    return "left out" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

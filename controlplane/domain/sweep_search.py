@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from clients.load.statistics import Interval, fewest
 from controlplane.domain.catalog import Objective
+from controlplane.domain.sweep_values import short
 from controlplane.errors import InvalidInput
 
 
@@ -278,8 +279,8 @@ def _least_answers(objective: Objective) -> int:
 
 def words(interval: Interval) -> str:
     if interval.low <= 0 and math.isinf(interval.high):
-        return f"{interval.value:.4g} (too few blocks to know how surely)"
-    return f"{interval.value:.4g} ({interval.low:.4g} to {interval.high:.4g})"
+        return f"{short(interval.value)} (too few blocks to know how surely)"
+    return f"{short(interval.value)} ({short(interval.low)} to {short(interval.high)})"
 
 
 def ratio_words(ratio: Interval) -> str:

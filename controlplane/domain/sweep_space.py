@@ -291,4 +291,6 @@ def _cores(host: HostFacts) -> str:
 
 
 def _list(tried: tuple[Json, ...]) -> str:
-    return ", ".join("left out" if one is None else str(one) for one in tried)
+    return ", ".join(
+        "left out" if one is None else str(one).lower() if isinstance(one, bool) else str(one) for one in tried
+    )

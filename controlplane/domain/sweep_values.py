@@ -88,6 +88,12 @@ def plain(number: Decimal) -> str:
     return f"{number.normalize():f}"
 
 
+def short(number: float) -> str:
+    """Four figures for people, without an exponent: 0.1234, 1.235, 12350."""
+    said = f"{number:.4g}"
+    return f"{float(said):.0f}" if abs(number) >= 1000 else said
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """`where` is a config path; the candidate's config has `value` there, or, if it `differs`, something else."""

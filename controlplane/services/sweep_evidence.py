@@ -50,6 +50,7 @@ class SweepEvidence:
         reason: str = "",
         hypothesis: str = "",
         expected_effect: str = "",
+        acknowledge: tuple[str, ...] = (),
     ) -> ChangeView:
         """Of the chosen trial, or another one. What is not said in words is said by the answer. Raises Conflict for a sweep that is
         not finished or replays another one, and for a trial that nothing is known of."""
@@ -70,6 +71,7 @@ class SweepEvidence:
                 expected_effect=expected_effect or _expected(evidence.figures),
                 versions=(one.version,),
                 config=one.config,
+                acknowledge=acknowledge,
                 evidence=evidence,
             ),
         )
@@ -79,7 +81,7 @@ def _finished(sweep: Sweep) -> Sweep:
     if sweep.state is not SweepState.FINISHED:
         raise Conflict(
             f"sweep {sweep.id} is {sweep.state.value}: there is no answer to propose",
-            hint=f"tritonctl sweep watch {sweep.id}",
+            hint=f"tritonctl sweep {'resume' if sweep.state in {SweepState.CANCELLED, SweepState.FAILED} else 'watch'} {sweep.id}",
         )
     if is_replay(sweep):  # its load, objectives and requests are what a file said, whoever wrote it
         raise Conflict(

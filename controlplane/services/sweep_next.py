@@ -14,6 +14,7 @@ from controlplane.domain.sweep_rates import BEGIN, Sought, sought
 from controlplane.domain.sweep_rounds import BenchModel, Measurement, RoundOrder, Stage
 from controlplane.domain.sweep_search import words
 from controlplane.domain.sweep_spec import Method, spec_from_json
+from controlplane.domain.sweep_values import short
 from controlplane.domain.sweeps import Sweep, Taken, Trial
 from controlplane.services.ports import ConfigCodec
 from controlplane.services.sweep_drafts import Material
@@ -82,12 +83,13 @@ class Next:
         planned = sum(stage.blocks for stage in self.terms.stages.all)
         known = len(self.measurements) + (0 if ahead is None else len(ahead.blocks))
         left = min(self.raced.budget.left, int(str(self.sweep.plan["seconds"])) - self.raced.budget.spent)
+        over = ahead is None and not self.asks
         return {
-            "stage": "done" if ahead is None else _STAGES[ahead.stage],
+            "stage": "done" if over else "choosing more candidates" if ahead is None else _STAGES[ahead.stage],
             "round": 0 if ahead is None else ahead.number,
             "done": done,
-            "ordered": done if ahead is None else max(planned, known),
-            "seconds_left": 0 if ahead is None else max(0, round(left - seconds)),
+            "ordered": done if over else max(planned, known),
+            "seconds_left": 0 if over else max(0, round(left - seconds)),
             "leader": self._leader(),
         }
 
@@ -103,7 +105,7 @@ class Next:
         figure = self.terms.asked.figures[0].name
         shown = f": {figure} {words(seen.figures[figure])}" if seen is not None and figure in seen.figures else ""
         if ahead in rates and rates[ahead].good > 0:
-            shown = f": about {rates[ahead].good:.3g} requests a second"
+            shown = f": about {short(rates[ahead].good)} requests a second"
         return f"trial {trial.name} ({said}){shown}"
 
 
@@ -131,6 +133,7 @@ def where(
         starts = _starts(terms, found, measurements)
     if starts:
         at = sought(rounds, starts, rates_beside(terms.asked, list(starts), measurements))
+        found = replace(found, budget=rounds.budget())
     now = Next(sweep, tuple(trials), measurements, terms, found, at)
     # what was just measured is not written to the trials yet: whoever goes on after a kill is to ask alike
     failures = now.failures

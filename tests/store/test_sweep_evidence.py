@@ -44,8 +44,12 @@ class Swept:
             (server,) = unit.environments.servers(ENV)
             unit.server_fingerprints.set(ENV, server.digest, FINGERPRINT.digest, house.clock.now())
 
-    def propose(self, *, by: str = "olga", trial: int | None = None, **said: str) -> ChangeView:
-        return self.evidence.propose(self.house[by], self.sweep.id, trial=trial, environment=ENV, **said)
+    def propose(
+        self, *, by: str = "olga", trial: int | None = None, acknowledge: tuple[str, ...] = (), **said: str
+    ) -> ChangeView:
+        return self.evidence.propose(
+            self.house[by], self.sweep.id, trial=trial, environment=ENV, acknowledge=acknowledge, **said
+        )
 
     def chosen(self) -> int:
         assert self.sweep.answer is not None
@@ -91,6 +95,12 @@ def test_the_chosen_trial_becomes_an_ordinary_change_that_the_gate_passes(swept:
 def test_what_is_said_in_words_is_taken_as_it_is(swept: Swept) -> None:
     request = swept.propose(reason="r", hypothesis="h", expected_effect="e").request
     assert (request.reason, request.hypothesis, request.expected_effect) == ("r", "h", "e")
+
+
+def test_what_was_rolled_back_may_be_proposed_again_with_its_evidence(swept: Swept) -> None:
+    made = swept.propose(acknowledge=("rolled_back",))
+    assert made.plan.acknowledged == ("rolled_back",)
+    assert made.plan.evidence is not None
 
 
 def test_another_trial_may_be_proposed_and_its_evidence_says_what_it_cannot(swept: Swept) -> None:

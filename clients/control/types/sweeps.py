@@ -30,6 +30,7 @@ class NewTrialProposal(Request):
     reason: str = ""
     hypothesis: str = ""
     expected_effect: str = ""
+    acknowledge: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,7 +169,10 @@ def ranking(findings: Findings) -> Chart | Absent:
         *([CUT] if x.cuts(rows, "low", "high") or x.cuts(confirmed, "low", "high") else []),
         *bound_words(findings.bounds(figure)),
         *(
-            ["Black: the highest rate that held in every fresh block, and up to the lowest that did not."]
+            [
+                "In colour: the estimate of blocks by turns, which ranks trials and is more than one can count on.",
+                "Black: the highest rate that held when it was measured again, and up to the lowest that did not.",
+            ]
             if confirmed
             else []
         ),

@@ -119,7 +119,7 @@ STAGE      CANDIDATES  BLOCKS OF EACH  SECONDS A BLOCK  LOADS
 round 1    3           6               0.5              3
 finalists  2           12              2                0
 
-not tried: 2 choices of the space
+not tried: 2 choices of the space, some for more than one reason
   2 × parameters["intra_op_thread_count"].string_value: 4 instances of 2 threads are 8 threads on 2 cores
   1 × and another
 """

@@ -292,3 +292,21 @@ def test_only_what_shows_every_hard_latency_holds() -> None:
 def test_an_unconfirmed_rate_has_no_latencies() -> None:
     assert Found(100, 110).figures([P99]).keys() == {"sustainable_rate", "throughput"}
     assert Found().interval.high == math.inf
+
+
+def test_a_rate_that_was_not_kept_up_does_not_hold_however_long_the_bound_is() -> None:
+    """In two seconds at 1.5 times what is answered, a queue does not come to be as long as half a second."""
+    patient = replace(P99, bound="500")
+    order = BlockOrder(0, 0, "a", Step(Shape.RATE, "15000"), 2.0, 1)
+    shown = Measurement(1, 1, Stage.RATE, order, Verdict.VALID, (), WHEN, WHEN, seconds=2.0, completed=30000)
+
+    def answering(rate: float) -> bool:
+        return held(replace(shown, figures={"latency_ms p99": 400.0, "throughput": rate}), [patient])
+
+    assert [answering(rate) for rate in (10_000, 13_500, 13_900, 15_000)] == [False, False, True, True]
+
+
+def test_a_block_that_draws_fewer_arrivals_holds_all_the_same() -> None:
+    order = BlockOrder(0, 0, "a", Step(Shape.RATE, "100"), 2.0, 1)
+    few = Measurement(1, 1, Stage.RATE, order, Verdict.VALID, (), WHEN, WHEN, seconds=2.0, completed=160)
+    assert held(replace(few, figures={"latency_ms p99": 4.0, "throughput": 80.0}), [P99])

@@ -53,7 +53,10 @@ def test_shares_are_of_all_blocks_together() -> None:
     one = trial(1)
     shares = shares_of([*blocks(one, 1, 6, 4, turns=1), *blocks(one, 1, 2, 8, turns=1)])
     assert shares is not None
-    assert shares.words == "queue 40 % and compute 60 % of 10 ms in the server; 4 requests in a batch"
+    assert (
+        shares.words
+        == "queue 40 % and compute with input and output 60 % of 10 ms in the server; 4 requests in a batch"
+    )
     assert shares_of([]) is None
 
 

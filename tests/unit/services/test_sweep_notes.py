@@ -6,7 +6,7 @@ from dataclasses import replace
 from controlplane.domain.canonical import Json
 from controlplane.domain.sweep_answer import Conclusion
 from controlplane.domain.sweep_rounds import Stage, Verdict
-from tests.unit.services.test_sweep_next import MANY, P99, Simulated
+from tests.unit.services.test_sweep_next import LARGE, MANY, P99, Simulated
 
 
 def test_a_choice_that_rests_on_blocks_of_a_late_generator_says_so() -> None:
@@ -106,3 +106,16 @@ def test_where_no_block_shows_a_figure_nothing_is_chosen() -> None:
     left = [fates[-1]["reason"] for fates in end.fates.values() if fates and fates[-1]["fate"] == "not told apart"]
     assert left == [end.answer["reason"]] * len(left) != []
     assert any("p99 needs 459 answers" in str(note) for note in sweep.sweep.plan["notes"])  # type: ignore[union-attr]
+
+
+def test_a_race_that_asks_for_more_candidates_is_not_done() -> None:
+    sweep = Simulated({"space": LARGE})
+    stages = list[str]()
+    while (now := sweep.where()).ahead is not None or now.asks:
+        stages.append(str(now.progress(len(sweep.taken))["stage"]))
+        if now.asks:
+            assert now.progress(len(sweep.taken))["seconds_left"] not in {0, None}
+            break
+        sweep.measure()
+    assert stages[-1] == "choosing more candidates"
+    assert "done" not in stages
