@@ -143,7 +143,7 @@ def destination(change: Change) -> str | None:
 
 def cost(plan: Plan) -> str:
     """What applying it costs those who are served now."""
-    if plan.base_revision == 0 and plan.reload_class == "reload":
+    if any(one["path"] == "config" and one["old"] is None for one in plan.diff):
         return "load: nothing of it is served yet"
     return RELOAD_WORDS.get(plan.reload_class, plan.reload_class)
 

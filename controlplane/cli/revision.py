@@ -70,7 +70,12 @@ def _page(found: Revision) -> None:
             ("content", found.digest),
             ("versions", "\n".join(f"{ref.number}  {ref.artifact}" for ref in found.versions) or "none"),
             ("beside", "\n".join(f"{file.path}  {file.sha256}" for file in found.beside) or None),
-            ("change", found.change),
+            (
+                "change",
+                f"{found.change}; who decided, and on what: tritonctl change show {found.change}"
+                if found.change
+                else None,
+            ),
             ("kind", found.kind),
             ("reason", found.reason),
             ("accepted", when(found.accepted_at)),

@@ -28,15 +28,19 @@ _DOCUMENT = "capsule.json"
     help="With the bytes of the versions and their recorded inferences, so that a replay needs nothing else.",
 )
 @click.option("--anonymize", is_flag=True, help="With other names for the model, people, places and paths.")
+@click.option("--force", is_flag=True, help="Write over FILE where there is one.")
 @pass_session
-def export(session: Session, number: int, *, out: Path, artifacts: bool, anonymize: bool) -> None:
+def export(session: Session, number: int, *, out: Path, artifacts: bool, anonymize: bool, force: bool) -> None:
     """Export a sweep as one file, a capsule.
 
     It has the spec, seeds, configs, digests, recorded inferences, fingerprints, histograms, every measurement and the answer. It is
     checked before it has its name. --anonymize says in the file what was dropped.
     """
+    from controlplane.errors import AlreadyExists
     from controlplane.services.capsule_files import open_capsule
 
+    if out.exists() and not force:  # it may be the only copy of another sweep
+        raise AlreadyExists(f"{out} exists", hint="name another FILE, or write over it with --force")
     part = out.with_name(f"{out.name}.part")
     if anonymize and artifacts:
         say(

@@ -127,7 +127,7 @@ def _impacts(
         if new.config is None:
             yield ReloadClass.BREAKS_CLIENTS, "the model is no longer served"
         else:
-            yield ReloadClass.RELOAD, "the model is loaded for the first time"
+            yield ReloadClass.RELOAD, "nothing of the model is served yet: it is loaded"
         return
     for reason in _broken(_client_view(old, interfaces), _client_view(new, interfaces)):
         yield ReloadClass.BREAKS_CLIENTS, reason

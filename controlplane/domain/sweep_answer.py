@@ -13,15 +13,16 @@ from decimal import Decimal
 
 from clients.load.statistics import Interval
 from controlplane.domain.canonical import Json, JsonObject
-from controlplane.domain.sweep_blocks import Block, paired, trial
-from controlplane.domain.sweep_compare import LEVEL, blocks_by_turn
+from controlplane.domain.sweep_baseline import beside_base
+from controlplane.domain.sweep_blocks import Block, trial
+from controlplane.domain.sweep_compare import LEVEL
 from controlplane.domain.sweep_course import Raced, Terms
 from controlplane.domain.sweep_figures import DRAW, LATENCY, RATE, THROUGHPUT, Asked, is_to_sustain, percentile
 from controlplane.domain.sweep_plan import too_few
 from controlplane.domain.sweep_rates import STOLEN, Found, Sought, disturbed
 from controlplane.domain.sweep_reasons import reasons, shares_of
 from controlplane.domain.sweep_rounds import Measurement, Stage, Verdict
-from controlplane.domain.sweep_search import Advantage, Answer, Figure, Met, answer, apart, ratio_words, words
+from controlplane.domain.sweep_search import Advantage, Answer, Figure, Met, answer, apart, words
 from controlplane.domain.sweep_search import Trial as Seen
 from controlplane.domain.sweep_values import plain
 from controlplane.domain.sweeps import Sweep, Trial
@@ -61,18 +62,23 @@ def concluded(
     notes = [*raced.notes, *(() if sought is None else sought.notes)]
     if not raced.standing.finalists and finalists and not any(one.confirmed for one in rates.values()):
         notes.append("no finalist was measured again: who was ahead owes a part of it to luck")
+    because = list[Json]()
     if chosen is None:
         notes += [_short(terms)]
     else:
+        because = _because(terms, trials, measurements, chosen, rates)
+        beside = beside_base(asked, trials, measurements, chosen, rates)
+        if beside is not None:
+            (because if beside.better else notes).insert(0, beside.said)
         own = _rests_on(measurements, chosen, rates)
-        notes += [_beside_base(asked, trials, measurements, chosen, rates), _late(own), _failing(own)]
+        notes += [_late(own), _failing(own)]
     notes += [*_drawn(asked), _stolen(measurements)]
     made: JsonObject = {
         "schema": 1,
         "chosen": None if chosen is None else chosen.name,
         "front": [name(one) for one in found.front],
         "reason": name.said(found.reason),
-        "because": [] if chosen is None else _because(terms, trials, measurements, chosen, rates),
+        "because": because,
         "figures": {name(one.name): {f: _json(i) for f, i in sorted(one.figures.items())} for one in finalists},
         "findings": {name(who): [dict(asdict(one)) for one in said] for who, said in found.findings.items()},
         "dominated": {name(who): name.said(why) for who, why in found.dominated.items()},
@@ -215,36 +221,6 @@ def _because(
         lines.append(f"{where}: {shares.words}")
     lines += reasons(terms.asked, trials, measurements, chosen)
     return lines
-
-
-def _beside_base(
-    asked: Asked,
-    trials: Sequence[Trial],
-    measurements: Sequence[Measurement],
-    chosen: Trial,
-    rates: Mapping[str, Found],
-) -> str:
-    """Empty where the choice is the base config, or is shown to be better than that in anything."""
-    base = next((one for one in trials if one.base and not one.refused), None)
-    if base is None or base.candidate == chosen.candidate:
-        return ""
-    mine, theirs = rates.get(chosen.candidate), rates.get(base.candidate)
-    if mine is not None and mine.confirmed and theirs is not None and theirs.bad <= mine.good:
-        return ""
-    figures = {one.name: one for one in (*asked.figures, *asked.race)}.values()
-    known: list[tuple[Figure, Interval]] = []
-    for stages in ({Stage.CONFIRM}, {Stage.RACE, Stage.CONFIRM}):  # by fresh blocks, where it was among the finalists
-        advantage = paired(blocks_by_turn(asked, [one for one in measurements if one.stage in stages]), LEVEL)
-        ratios = [(one, advantage(one, chosen.candidate, base.candidate)) for one in figures]
-        known = known or [(one, ratio) for one, ratio in ratios if not math.isnan(ratio.value)]
-    if any(ratio.low > 1 for _, ratio in known):
-        return ""
-    if not known:
-        return f"it was never measured in one turn with the base config, trial {base.name}: whether it is better is not shown"
-    shown = "; ".join(f"{one.name} {ratio_words(ratio)}" for one, ratio in known)
-    return (
-        f"not shown to be better than the base config, trial {base.name}: {shown}. Nothing is lost by staying with that"
-    )
 
 
 def _rests_on(measurements: Sequence[Measurement], chosen: Trial, rates: Mapping[str, Found]) -> list[Measurement]:

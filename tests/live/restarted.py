@@ -1,7 +1,6 @@
 # A server that dies in the middle of a load and is started again: progress that ends the load when answers came again.
 from __future__ import annotations
 
-import threading
 import time
 
 from clients.load.outcomes import ANSWERED, STATUS
@@ -26,5 +25,5 @@ class Restarted:
         if seconds > 1:
             self._process.kill()
             self._killed_at = time.monotonic_ns()
-            threading.Thread(target=self._process.start).start()
+            self._process.start()  # by the thread of the test: a server dies with the one that started it
         return True

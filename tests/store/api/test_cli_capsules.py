@@ -127,7 +127,7 @@ def test_an_anonymous_capsule_says_what_was_dropped(
     text = json.dumps(document)
     assert "double" not in text
     assert "Acme" not in text
-    swept.quiet("sweep", "export", "1", "--out", str(file), "--anonymize", "--artifacts")
+    swept.quiet("sweep", "export", "1", "--out", str(file), "--anonymize", "--artifacts", "--force")
     assert "weights and recorded inferences are in the capsule as they are" in capsys.readouterr().err
 
 
@@ -141,6 +141,16 @@ def test_a_capsule_that_was_changed_is_refused_with_what_is_wrong(swept: Cli, tm
     assert "does not check out: the bytes of sha256:" in said
     file.write_text("no capsule")
     assert "is no capsule" in swept("sweep", "replay", str(file), status=2)
+
+
+def test_an_export_writes_over_no_file_unless_told_to(swept: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "kept.capsule"
+    file.write_text("of another sweep")
+    said = swept("sweep", "export", "1", "--out", str(file), status=5)
+    assert f"{file} exists\nnext: name another FILE, or write over it with --force\n" in said
+    assert file.read_text() == "of another sweep"
+    swept("sweep", "export", "1", "--out", str(file), "--force")
+    assert tarfile.is_tarfile(file)
 
 
 def test_an_export_that_is_refused_leaves_no_file(swept: Cli, tmp_path: Path) -> None:

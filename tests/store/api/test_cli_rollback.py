@@ -57,6 +57,15 @@ def test_a_rollback_away_from_what_is_being_applied_says_so(cli: Cli, deployed: 
     assert "Z), away from what was being applied\n" in said
 
 
+def test_what_comes_after_a_rollback_to_nothing_is_a_load(cli: Cli, api: Api, deployed: None) -> None:
+    cli("rollback", "double", "-e", "prod", "--to", "0", "--reason", "r", "--no-wait")
+    apply_as_the_worker_records_it(api, 3)
+    page = cli(*PROPOSE, "--version", "1", "--config", "generated", "--reason", "again")
+    assert "costs    load: nothing of it is served yet\n" in page
+    assert "base     revision 3\n" in page
+    assert "  note: nothing of the model is served yet: it is loaded\n" in page
+
+
 def test_revisions_are_listed_with_what_made_them(cli: Cli, api: Api, deployed: None) -> None:
     cli("rollback", "double", "-e", "prod", "--reason", "worse", "--no-wait")
     apply_as_the_worker_records_it(api, 3)
@@ -69,6 +78,9 @@ def test_revisions_are_listed_with_what_made_them(cli: Cli, api: Api, deployed: 
     ]
     page = [line.split() for line in cli("revision", "show", "double", "3", "-e", "prod").splitlines()]
     assert (["kind", "rollback"] in page, ["reason", "worse"] in page) == (True, True), page
+    assert "change       3; who decided, and on what: tritonctl change show 3\n" in cli(
+        "revision", "show", "double", "3", "-e", "prod"
+    )
     revisions = api.as_("author").environments
     assert [(r.kind, r.reason) for r in revisions.revisions("prod", "double").items] == [
         ("rollback", "worse"),

@@ -135,7 +135,7 @@ def test_files_beside_the_config_are_part_of_the_content() -> None:
     [
         (NOTHING, NOTHING, NONE, []),
         (_revision(BASE, 1), _revision(BASE, 1), NONE, []),
-        (NOTHING, _revision(BASE, 1), RELOAD, ["the model is loaded for the first time"]),
+        (NOTHING, _revision(BASE, 1), RELOAD, ["nothing of the model is served yet: it is loaded"]),
         (_revision(BASE, 1), NOTHING, BREAKS, ["the model is no longer served"]),
         (_revision(BASE, 1), _revision(BASE, 2), IN_PLACE, ["version 1 is dropped: requests that name it are refused", "version 2 is loaded"]),
         (_revision(BASE, 1), _revision(BASE, 1, artifact="b"), RELOAD, ["version 1 has other bytes"]),

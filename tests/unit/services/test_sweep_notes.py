@@ -1,11 +1,16 @@
 # What the answer of a sweep says beside its choice: on what it rests, and what that leaves open.
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from controlplane.domain.canonical import Json
 from controlplane.domain.sweep_answer import Conclusion
+from controlplane.domain.sweep_baseline import Baseline, beside_base
+from controlplane.domain.sweep_course import asked_of
+from controlplane.domain.sweep_rates import Found
 from controlplane.domain.sweep_rounds import Stage, Verdict
+from controlplane.domain.sweeps import Trial
 from tests.unit.services.test_sweep_next import LARGE, MANY, P99, Simulated
 
 
@@ -77,6 +82,41 @@ def test_a_choice_that_is_not_shown_to_beat_the_base_config_says_so() -> None:
     assert len(said) == 1
     assert said[0].startswith("not shown to be better than the base config, trial ")
     assert said[0].endswith("Nothing is lost by staying with that")
+
+
+def test_how_much_better_than_the_base_config_the_choice_is_comes_first() -> None:
+    sweep = Simulated({"load": {"concurrency": "4"}}, objectives=())
+    sweep.run()
+    slowest = {"instances": 1, "threads": 1}
+    base = next(one for one in sweep.trials if slowest.items() <= one.parameters.items())
+    assert re.match(
+        rf"beside the base config, trial {base.name}: throughput [\d.]+ times as good \([1-9]", _first(sweep, base)
+    )
+
+
+def test_a_base_config_that_did_not_hold_the_rate_of_the_choice_is_told_by_the_rates() -> None:
+    sweep = Simulated({})
+    end = sweep.run()
+    chosen = sweep.chosen(end)
+    assert chosen is not None
+    base = next(one for one in sweep.trials if one.base)
+    fresh = tuple(one.measurement for one in sweep.taken if one.measurement.stage is Stage.RATE)[-1:]
+    rates = {chosen.candidate: Found(200.0, 220.0, again=fresh), base.candidate: Found(90.0, 100.0)}
+    told = beside_base(asked_of(sweep.sweep), sweep.trials, (), chosen, rates)
+    assert told is not None
+    assert told == Baseline(
+        True, f"200/s held, and on the base config, trial {base.name}, 100/s did not: 2 times as much, or more"
+    )
+
+
+def _first(sweep: Simulated, base: Trial) -> str:
+    """The first of the reasons, had this been the base config."""
+    sweep.trials = [replace(one, base=one is base) for one in sweep.trials]
+    end = sweep.where().conclusion()
+    assert not any("base config" in note for note in _notes(end))
+    because = end.answer["because"]
+    assert isinstance(because, list)
+    return str(because[0])
 
 
 def _notes(end: Conclusion) -> list[str]:
