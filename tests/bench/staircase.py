@@ -1,8 +1,9 @@
 # Staircases: the highest rate at which latencies hold, of several configs by turns, as suite `sweep` measures them again.
 """Each turn has one block of every config, at a constant rate that goes up a step where the objectives held and down where they did not: the
 up-and-down method of Dixon and Mood (1948, *A method for obtaining and analyzing sensitivity data*, JASA 43). It settles where a block holds as
-often as not; a block that stalled moves a rate by one step, and the next block moves it back. What the host does meanwhile meets all configs. The error
-of the config that all others are held against is in every ratio: it gets several staircases."""
+often as not; a block that stalled moves a rate by one step, and the next block moves it back. What the host does meanwhile meets all configs.
+Every config has as
+many staircases as any other: one with more blocks than the rest could be the warmer for it."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ from controlplane.domain.sweep_spec import Shape
 
 SETTLING = 10
 """Turns before a staircase counts."""
-COPIES = 3
-"""Staircases of what the others are held against."""
+COPIES = 2
+"""Staircases of each config."""
 _BLOCK_SECONDS = 2.0
 _FIRST, _LEAST = 0.4, 0.05
 """Steps, in logs: halved wherever the direction turns, down to the least."""
@@ -85,11 +86,11 @@ class _Stairs:
         self.rate *= math.exp(way * self.step)
 
 
-def stairs(where: Interleaved, against: str, start: float, *, repeats: int, turns: int) -> dict[str, list[float]]:
-    """By candidate the geometric mean of its rates in each repeat of so many turns, after all have settled; `against` is what the others
-    are held against. A miss while the hypervisor took processors away moves nothing."""
+def stairs(where: Interleaved, start: float, *, repeats: int, turns: int) -> dict[str, list[float]]:
+    """By candidate the geometric mean of its rates in each repeat of so many turns, after all have settled. A miss while the hypervisor took
+    processors away moves nothing."""
     names = [one.candidate for one in where.models]
-    each = [(name, _Stairs(start)) for name in (*names, *[against] * (COPIES - 1))]
+    each = [(name, _Stairs(start)) for name in names * COPIES]
     for turn in range(SETTLING + repeats * turns):
         for (_, own), one in zip(each, where.turn([(name, own.rate) for name, own in each]), strict=True):
             if turn >= SETTLING:

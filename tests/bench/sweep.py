@@ -141,7 +141,7 @@ def _beside_the_best(
     others = [("the base config", plain), ("the slowest that kept the bound", slowest)]
     each = [("the exhaustive winner", winner), *ours, *others, *short, *theirs]
     with _interleaved(house, reference, [model for _, model in each]) as where:
-        rates = stairs(where, winner.candidate, _rate(reference), repeats=repeats, turns=_TURNS)
+        rates = stairs(where, _rate(reference), repeats=repeats, turns=_TURNS)
     near = 0
     for name, model in each[1:]:
         own, beside = rates[model.candidate], rates[winner.candidate]
