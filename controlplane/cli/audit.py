@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from controlplane.cli import options
-from controlplane.cli.output import emit, emit_page, facts, heading, text, when
+from controlplane.cli.output import emit, emit_page, facts, heading, prose, text, when
 from controlplane.cli.session import Local, Noun, Session, pass_session, say
 from controlplane.errors import AuditBroken, IntegrityError, SettingsInvalid
 
@@ -188,8 +188,8 @@ def _page(report: VerificationReport) -> None:
     )
     for finding in report.findings:
         heading(f"{finding.kind.value} at entry {finding.first}")
-        click.echo(f"  {finding.message}")
-        click.echo(f"  by {finding.attacker}")
+        prose(finding.message)
+        prose(finding.attacker, "  by ")
     for warning in report.warnings:
         click.echo(f"warning: {warning}")
     click.echo(report.excludes)

@@ -86,11 +86,19 @@ def plain(value: object) -> object:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Aligned columns, nothing cut off: on a terminal, the widest are wrapped until the lines fit."""
+    """Aligned columns, nothing cut off: on a terminal, the widest are wrapped until the lines fit; where they cannot, each
+    row is a record of its own."""
     lines = [[text(cell) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(headings), *lines]) for i in range(len(headings))]
     if sys.stdout.isatty():
-        widths = _fitting(widths, shutil.get_terminal_size().columns)
+        room = shutil.get_terminal_size().columns
+        widths = _fitting(widths, room)
+        if _across(widths) > room:
+            for i, line in enumerate(lines):
+                if i:
+                    click.echo()
+                facts([(name.lower(), cell) for name, cell in zip(headings, line, strict=True)])
+            return
     click.secho(_line(headings, widths), bold=True)
     for line in lines:
         columns = [_wrapped(cell, width) for cell, width in zip(line, widths, strict=True)]
@@ -104,9 +112,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def _fitting(widths: Sequence[int], room: int) -> list[int]:
     fit = list(widths)
-    while sum(fit) + 2 * (len(fit) - 1) > room and max(fit) > _NARROWEST:
+    while _across(fit) > room and max(fit) > _NARROWEST:
         fit[fit.index(max(fit))] -= 1
     return fit
+
+
+def _across(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _wrapped(cell: str, width: int) -> list[str]:
@@ -124,9 +136,22 @@ def facts(rows: Iterable[tuple[str, object]]) -> None:
     for name, value in shown:
         first, *rest = value.split("\n")
         shown_first = first if name.upper() in _WORDS else coloured(first)
-        click.echo(f"{click.style(name.ljust(width), dim=True)}  {shown_first}")
-        for line in rest:
-            click.echo(f"{' ' * width}  {line}")
+        prose("\n".join((shown_first, *rest)), f"{click.style(name.ljust(width), dim=True)}  ")
+
+
+def prose(words: str, before: str = "  ") -> None:
+    """`words` after `before`; on a terminal they go on below where they began, and no word is cut in two: commands and
+    digests are to be copied."""
+    indent = len(click.unstyle(before))
+    lines, room = words.split("\n"), shutil.get_terminal_size().columns - indent
+    if sys.stdout.isatty() and room >= _NARROWEST and any(len(click.unstyle(line)) > room for line in lines):
+        import textwrap  # for narrow terminals only
+
+        whole = textwrap.TextWrapper(room, break_long_words=False, break_on_hyphens=False)
+        lines = [part for line in lines for part in whole.wrap(line) or [""]]
+    click.echo(f"{before}{lines[0]}")
+    for line in lines[1:]:
+        click.echo(f"{' ' * indent}{line}")
 
 
 def heading(words: str) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 
 from clients.control.types import Change, Difference, Evidence, JournalEntry, JsonObject, LatencyMeasurement, Plan
-from controlplane.cli.output import coloured, facts, heading, table, text, when
+from controlplane.cli.output import coloured, facts, heading, prose, table, text, when
 from controlplane.domain.sweep_values import short
 
 RELOAD_WORDS = {
@@ -161,7 +161,7 @@ def _review(change: Change) -> None:
     if change.blockers:
         heading("blocked by")
         for blocker in change.blockers:
-            click.echo(f"  {click.style(blocker.code, fg='yellow')}: {blocker.message}")
+            prose(blocker.message, f"  {click.style(blocker.code, fg='yellow')}: ")
         if any(blocker.code == "approvals" for blocker in change.blockers):
             click.echo(f"  somebody else may approve it: tritonctl change approve {s.id}")
     else:

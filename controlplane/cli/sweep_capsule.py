@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clients.control.types import NewReplay
-from controlplane.cli.output import emit, facts, heading
+from controlplane.cli.output import emit, facts, heading, prose
 from controlplane.cli.progress import bytes_bar, sending
 from controlplane.cli.session import Session, Verb, pass_session, say
 from controlplane.cli.sweep import finish, waiting
@@ -169,4 +169,4 @@ def _page(file: Path, said: dict[str, object]) -> None:
     if dropped:
         heading("dropped")
         for line in dropped:
-            click.echo(f"  {line}")
+            prose(line)

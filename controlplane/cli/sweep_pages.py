@@ -10,7 +10,7 @@ from decimal import Decimal
 import click
 
 from clients.control.types import ComparisonView, FigureView, JsonObject, PlanView, SweepView, TrialView
-from controlplane.cli.output import coloured, facts, heading, table, text, when
+from controlplane.cli.output import coloured, facts, heading, prose, table, text, when
 from controlplane.cli.sweep_progress import Standing, duration
 from controlplane.domain.sweep_values import short
 
@@ -53,7 +53,7 @@ def refused_page(refused: Sequence[TrialView]) -> None:
     heading(f"not tried: {_count(len(refused), 'choice')} of the space{several}")
     reasons = Counter(reason for trial in refused for reason in trial.refused).most_common()
     for reason, count in reasons[:_REASONS_SHOWN]:
-        click.echo(f"  {count} × {reason}")
+        prose(reason, f"  {count} × ")
     if len(reasons) > _REASONS_SHOWN:
         click.echo(f"  and for {len(reasons) - _REASONS_SHOWN} other reasons")
 
@@ -94,9 +94,9 @@ def answer_page(sweep: SweepView, trials: Sequence[TrialView]) -> None:
         trials_table(front)
     heading(f"chosen: {chosen}{_highest(_object(answer.get('highest_rate')))}" if chosen else "nothing is chosen")
     for line in (answer.get("reason"), *_list(answer.get("because"))):
-        click.echo(f"  {line}")
+        prose(str(line))
     for note in _list(answer.get("notes")):
-        click.echo(f"  note: {note}")
+        prose(str(note), "  note: ")
     for name in _list(answer.get("unseen")):
         click.echo(f"  not measured: the objective {name}")
     lost = [trial for trial in trials if trial not in front and not trial.refused]
@@ -121,13 +121,13 @@ def _by_reason(lost: Sequence[TrialView]) -> list[tuple[object, ...]]:
 
 def _agreement_page(answer: JsonObject) -> None:
     """Of a replay: which figures agree with those of its capsule, and what differs of the machines."""
-    click.echo(f"  {answer.get('reason')}")
+    prose(str(answer.get("reason")))
     for what, name in (("figures", "because"), ("beside", "notes")):
         lines = _list(answer.get(name))
         if lines:
             heading(what)
             for line in lines:
-                click.echo(f"  {line}")
+                prose(str(line))
 
 
 def _highest(highest: JsonObject) -> str:
@@ -192,7 +192,7 @@ def trial_page(trial: TrialView) -> None:
     if trial.fates:
         heading("what the search decided")
         for fate in trial.fates:
-            click.echo(f"  look {fate.get('look', '?')}: {fate.get('fate', '')}: {fate.get('reason', '')}")
+            prose(f"{fate.get('fate', '')}: {fate.get('reason', '')}", f"  look {fate.get('look', '?')}: ")
     if trial.log:
         heading("the server's log")
         click.echo(trial.log)
@@ -305,7 +305,7 @@ def _space(space: JsonObject) -> None:
     reasons = [_object(reason) for reason in _list(space.get("reasons"))]
     width = max((len(str(reason.get("path"))) for reason in reasons), default=0)
     for reason in reasons:
-        click.echo(f"  {str(reason.get('path')).ljust(width)}  {reason.get('sentence')}")
+        prose(str(reason.get("sentence")), f"  {str(reason.get('path')).ljust(width)}  ")
 
 
 def _stage(stage: JsonObject) -> tuple[object, ...]:
