@@ -86,13 +86,15 @@ def plain(value: object) -> object:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Aligned columns, nothing cut off: on a terminal, the widest are wrapped until the lines fit; where they cannot, each
-    row is a record of its own."""
+    """Aligned columns, nothing cut off: on a terminal, the widest are wrapped until the lines fit, and no word up to
+    half a line is cut in two; where they cannot fit, each row is a record of its own."""
     lines = [[text(cell) for cell in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(headings), *lines]) for i in range(len(headings))]
+    columns = list(zip(headings, *lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns
-        widths = _fitting(widths, room)
+        whole = [min(max(map(_longest_word, column)), room // 2) for column in columns]
+        widths = _fitting(widths, whole, room)
         if _across(widths) > room:
             for i, line in enumerate(lines):
                 if i:
@@ -101,8 +103,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             return
     click.secho(_line(headings, widths), bold=True)
     for line in lines:
-        columns = [_wrapped(cell, width) for cell, width in zip(line, widths, strict=True)]
-        for parts in zip_longest(*columns, fillvalue=""):
+        cells = [_wrapped(cell, width, cut=True) for cell, width in zip(line, widths, strict=True)]
+        for parts in zip_longest(*cells, fillvalue=""):
             shown = [
                 (part if name in _WORDS else coloured(part)) + " " * (width - len(part))
                 for name, part, width in zip(headings, parts, widths, strict=True)
@@ -110,10 +112,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             click.echo("  ".join(shown).rstrip())
 
 
-def _fitting(widths: Sequence[int], room: int) -> list[int]:
+def _fitting(widths: Sequence[int], whole: Sequence[int], room: int) -> list[int]:
+    """`widths` with the widest narrowed until they fit in `room`, each at least as wide as keeps its words `whole`, as names
+    are to be copied; so they may still be too wide."""
     fit = list(widths)
-    while _across(fit) > room and max(fit) > _NARROWEST:
-        fit[fit.index(max(fit))] -= 1
+    while _across(fit) > room:
+        narrower = [i for i, least in enumerate(whole) if fit[i] > max(least, _NARROWEST)]
+        if not narrower:
+            break
+        fit[max(narrower, key=fit.__getitem__)] -= 1
     return fit
 
 
@@ -121,12 +128,17 @@ def _across(widths: Sequence[int]) -> int:
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def _wrapped(cell: str, width: int) -> list[str]:
-    if len(cell) <= width:
-        return [cell]
+def _longest_word(cell: str) -> int:
+    return max(map(len, cell.split()), default=0)
+
+
+def _wrapped(line: str, width: int, *, cut: bool) -> list[str]:
+    """`line` in parts of at most `width`; a word longer than that is `cut`, or is a longer part of its own."""
+    if len(click.unstyle(line)) <= width:
+        return [line]
     import textwrap  # for narrow terminals only
 
-    return textwrap.wrap(cell, width)
+    return textwrap.wrap(line, width, break_long_words=cut, break_on_hyphens=False) or [""]
 
 
 def facts(rows: Iterable[tuple[str, object]]) -> None:
@@ -144,11 +156,8 @@ def prose(words: str, before: str = "  ") -> None:
     digests are to be copied."""
     indent = len(click.unstyle(before))
     lines, room = words.split("\n"), shutil.get_terminal_size().columns - indent
-    if sys.stdout.isatty() and room >= _NARROWEST and any(len(click.unstyle(line)) > room for line in lines):
-        import textwrap  # for narrow terminals only
-
-        whole = textwrap.TextWrapper(room, break_long_words=False, break_on_hyphens=False)
-        lines = [part for line in lines for part in whole.wrap(line) or [""]]
+    if sys.stdout.isatty() and room >= _NARROWEST:
+        lines = [part for line in lines for part in _wrapped(line, room, cut=False)]
     click.echo(f"{before}{lines[0]}")
     for line in lines[1:]:
         click.echo(f"{' ' * indent}{line}")

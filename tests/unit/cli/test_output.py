@@ -77,3 +77,18 @@ def test_a_pipe_gets_every_line_whole() -> None:
     assert piped(f"prose({WHY!r})") == [f"  {WHY}"]
     assert [line.split("  ")[0] for line in piped(ROWS)] == ["TRIAL", "3.2", "3.3"]
     assert piped(ROWS)[1].endswith(WHY)
+
+
+def test_a_table_cuts_no_word_in_two() -> None:
+    name, path = "digits-mlp-int8-quantized-v2", "max_queue_delay_microseconds=500"
+    row = f"table(('MODEL', 'PARAMETERS', 'WHY'), [({name!r}, {path!r}, {WHY!r})])"
+    for columns in (120, 100, 80, 60):
+        words = " ".join(shown(row, columns)).split()
+        assert name in words
+        assert path in words
+    assert shown(row, 80)[0].split() == ["MODEL", "PARAMETERS", "WHY"]
+    assert shown(row, 60)[0] == f"model       {name}"
+
+
+def test_a_line_of_spaces_alone_is_no_error() -> None:
+    assert [line.strip() for line in shown(f"prose({' ' * 100!r} + chr(10) + 'after')", 40)] == ["", "after"]
